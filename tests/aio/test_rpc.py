@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - services read annotations
 from contextlib import ExitStack, asynccontextmanager
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,9 +12,10 @@ import anyio.lowlevel
 import numpy as np
 import numpy.typing as npt
 import pytest
+from rpc_methods import Gate
 
 from ipckit import ClosedHandle, InvalidArgument, NotFound, PeerGone, RemoteError, Timeout, aio
-from ipckit.rpc import Client, CurrentCall, Service, current
+from ipckit.rpc import Client, Service, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,20 +59,8 @@ async def count_later(limit: int) -> AsyncIterator[int]:
         yield each
 
 
-class Gate:
-    """Methods that run until their call is cancelled."""
-
-    def __init__(self) -> None:
-        self.begun: SimpleQueue[CurrentCall] = SimpleQueue()
-        self.ended: SimpleQueue[bool] = SimpleQueue()
-
-    def until_cancelled(self) -> None:
-        """Look whether the call is cancelled."""
-        call = current()
-        self.begun.put(call)
-        while not call.cancelled:
-            time.sleep(0.001)
-        self.ended.put(call.cancelled)
+class AsyncGate(Gate):
+    """The same in an event loop."""
 
     async def sleep_until_cancelled(self) -> None:
         """Sleep; the task is cancelled."""
@@ -212,7 +199,7 @@ def test_streams(run: Run, serve: Serve) -> None:
 
 @pytest.mark.parametrize("how", ["timeout", "cancel"])
 def test_a_call_that_ends_early(run: Run, serve: Serve, how: str) -> None:
-    gate = Gate()
+    gate = AsyncGate()
     name = serve(gate.until_cancelled, add)
 
     async def main() -> None:
@@ -352,7 +339,7 @@ def test_a_limit_out_of_range(run: Run, ns: Namespace, limit: int) -> None:
 
 @pytest.mark.parametrize("method", ["sleep_until_cancelled", "until_cancelled"])
 def test_a_method_whose_client_leaves(run: Run, ns: Namespace, method: str) -> None:
-    gate = Gate()
+    gate = AsyncGate()
 
     async def main() -> None:
         async with served(ns, gate.sleep_until_cancelled, gate.until_cancelled, add) as client:
@@ -366,7 +353,7 @@ def test_a_method_whose_client_leaves(run: Run, ns: Namespace, method: str) -> N
 
 
 def test_a_stream_whose_client_leaves(run: Run, ns: Namespace) -> None:
-    gate = Gate()
+    gate = AsyncGate()
 
     async def main() -> None:
         async with served(ns, gate.endless, add) as client:
@@ -423,7 +410,7 @@ def test_a_service_that_is_closed_while_calls_run(run: Run, ns: Namespace) -> No
 
 
 def test_serve_that_is_cancelled(run: Run, ns: Namespace) -> None:
-    gate = Gate()
+    gate = AsyncGate()
 
     async def main() -> None:
         with Service.create(ns.name()) as service, Client.open(service.name) as client:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from message_types import Stu
+from shm_files import file_of, shm
 
 from ipckit import (
     AccessDenied,
@@ -32,17 +33,6 @@ if TYPE_CHECKING:
     from ipckit.testing import Child, Namespace
 
 
-SHM = Path("/dev/shm")  # noqa: S108 - where channels live
-
-
-def shm() -> set[str]:
-    return {path.name for path in SHM.iterdir()}
-
-
-def file_of(name: str) -> Path:
-    return SHM / f"ipckit.{name.removeprefix('/')}"
-
-
 def test_two_handles_of_one_channel(ns: Namespace) -> None:
     name = ns.name()
     with Channel.create(name) as one, Channel.open(name) as two:
@@ -60,7 +50,7 @@ def test_two_handles_of_one_channel(ns: Namespace) -> None:
             typed_receive=False,
             unlink_destroys_now=False,
         )
-    assert not file_of(name).exists()
+    assert not file_of("channel", name).exists()
 
 
 def test_create_never_opens_and_open_never_creates(ns: Namespace) -> None:
@@ -99,12 +89,12 @@ def test_a_channel_is_one_file_of_mode_0600(ns: Namespace) -> None:
     try:
         with Channel.create(ns.name()) as channel:
             assert channel.name is not None
-            assert shm() - before == {file_of(channel.name).name}
-            assert stat.S_IMODE(file_of(channel.name).stat().st_mode) == 0o600
+            assert shm() - before == {file_of("channel", channel.name).name}
+            assert stat.S_IMODE(file_of("channel", channel.name).stat().st_mode) == 0o600
         os.umask(0o777)
         with Channel.create(ns.name(), mode=0o666) as channel:
             assert channel.name is not None
-            assert stat.S_IMODE(file_of(channel.name).stat().st_mode) == 0o666
+            assert stat.S_IMODE(file_of("channel", channel.name).stat().st_mode) == 0o666
     finally:
         os.umask(old)
     assert shm() == before
@@ -120,7 +110,7 @@ def test_invalid_names(name: str) -> None:
 def test_the_longest_name_and_one_in_utf_8() -> None:
     for name in ("x" * 248, "/grüße"):
         with Channel.create(name) as channel:
-            assert file_of(name).exists()
+            assert file_of("channel", name).exists()
             assert channel.name == "/" + name.removeprefix("/")
 
 
@@ -176,7 +166,7 @@ def test_unlink_removes_the_name_and_open_handles_go_on(ns: Namespace) -> None:
             assert len(new) == 0
             old.adopt()
             old.__exit__(None, None, None)  # must not unlink the new channel's name
-            assert file_of(name).exists()
+            assert file_of("channel", name).exists()
 
 
 def test_an_anonymous_channel_has_no_name() -> None:
@@ -209,7 +199,7 @@ def test_from_fd_takes_the_descriptor_only_if_it_succeeds(ns: Namespace) -> None
         Channel.from_fd(fd)
     with pytest.raises(TypeError):
         Channel.from_fd("0")  # type: ignore[call-overload]
-    with (SHM / "ipckit.shorter").open("w+b") as file:
+    with file_of("channel", "shorter").open("w+b") as file:
         Path(file.name).unlink()
         fd = os.dup(file.fileno())
         with pytest.raises(Corrupt, match="not a channel: it has only"):
@@ -218,7 +208,7 @@ def test_from_fd_takes_the_descriptor_only_if_it_succeeds(ns: Namespace) -> None
 
 
 def test_a_file_that_is_not_a_channel(ns: Namespace) -> None:
-    path = file_of(ns.name())
+    path = file_of("channel", ns.name())
     try:
         path.write_bytes(b"")
         with pytest.raises(Corrupt):

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import pytest
-from message_types import Big, Stu
+from message_types import VALUES, Note, Point, Stu
 
 from ipckit import Channel, LayoutMismatch
-from ipckit.codec import Codec, Msgpack, Pickle, codec_for
+from ipckit.codec import Codec, Pickle
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
-
-
-class Point(ctypes.Structure):
-    _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_double))
-
-
-class Note(msgspec.Struct):
-    n: int
-    text: str = ""
-
-
-VALUES: list[tuple[Any, Any]] = [
-    (bytes, b"\0abc"),
-    (bytes, b""),
-    (bytes, bytes(100_000)),
-    (str, "grüße"),
-    (Stu, Stu("amy", 20)),
-    (Big, Big("long " * 3000)),
-    (Note, Note(7, "seven")),
-    (Msgpack(Note), Note(8)),
-    (Pickle, {"any": [1, None]}),
-    (codec_for(Stu), Stu("bob", 31)),
-]
 
 
 @pytest.mark.parametrize(("payload", "value"), VALUES)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from forks import forked, reap
 
 from ipckit import Channel, Corrupt, LimitReached, MessageTooLong, Timeout, WouldBlock, aio
 from ipckit._native import INLINE_MAX
@@ -277,21 +278,8 @@ def test_an_event_loop_runs_while_a_sender_is_stopped(
 # -- forked ----------------------------------------------------------------------------------------
 
 
-def in_child(act: Callable[[], None]) -> int:
-    """Call a function in a forked child, and return its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        act()
-        status = 0
-    finally:
-        os._exit(status)
-
-
 def ended_well(pid: int) -> bool:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return reap(pid) == 0
 
 
 def test_a_child_that_closes_its_copy_is_no_peer_even_if_the_parent_was_in_a_call(
@@ -316,7 +304,7 @@ def test_a_child_that_closes_its_copy_is_no_peer_even_if_the_parent_was_in_a_cal
             os.write(writer, b"closed")
             os.read(stop_reader, 1)
 
-        pid = in_child(act)
+        pid = forked(act)
         os.close(stop_reader)
         os.close(writer)
         assert os.read(reader, 6) == b"closed"
@@ -419,7 +407,7 @@ def test_a_child_that_only_reads_the_state_is_no_peer(name: str) -> None:
 
         reader, writer = os.pipe()
         stop_reader, stop_writer = os.pipe()
-        pid = in_child(act)
+        pid = forked(act)
         assert os.read(reader, 6) == b"looked"
         assert len(channel.peers()) == 1
         os.write(stop_writer, b"x")
@@ -437,7 +425,7 @@ def test_a_child_without_a_free_place_gets_limit_reached(name: str) -> None:
                 with pytest.raises(LimitReached, match="256"):
                     call()
 
-        assert ended_well(in_child(act))
+        assert ended_well(forked(act))
         with pytest.raises(LimitReached, match="256"):
             Channel.open(name)
         for each in others:
@@ -454,7 +442,7 @@ def test_the_error_for_no_descriptors_names_the_limit(name: str) -> None:
                 with pytest.raises(LimitReached, match="RLIMIT_NOFILE"):
                     call()
 
-        assert ended_well(in_child(act))
+        assert ended_well(forked(act))
 
 
 # -- descriptors -----------------------------------------------------------------------------------
@@ -493,7 +481,7 @@ def test_a_descriptor_is_readable_when_a_peer_died(name: str) -> None:
             os.write(writer, b"sent")
             signal.pause()
 
-        pid = in_child(act)
+        pid = forked(act)
         assert os.read(reader, 4) == b"sent"
         assert channel.receive() == b"x"
         assert not channel._check_peers(sending=False)

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import pytest
+from message_types import VALUES, Note, Point, Stu
 
-from ipckit import Char, Int, LayoutMismatch, Struct, Timeout, Topic, WouldBlock
-from ipckit.codec import Msgpack, Pickle, codec_for
+from ipckit import LayoutMismatch, Timeout, Topic, WouldBlock
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
 
 
-class Stu(Struct):
-    name: Char[32]
-    age: Int
-
-
-class Big(Struct):
-    text: Char[20000]
-
-
-class Point(ctypes.Structure):
-    _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_double))
-
-
-class Note(msgspec.Struct):
-    n: int
-    text: str = ""
-
-
 # -- types -----------------------------------------------------------------------------------------
-
-VALUES: list[tuple[Any, Any]] = [
-    (bytes, b"\0abc"),
-    (bytes, b""),
-    (bytes, bytes(100_000)),
-    (str, "grüße"),
-    (Stu, Stu("amy", 20)),
-    (Big, Big("long " * 3000)),
-    (Note, Note(7, "seven")),
-    (Msgpack(Note), Note(8)),
-    (Pickle, {"any": [1, None]}),
-    (codec_for(Stu), Stu("bob", 31)),
-]
 
 
 @pytest.mark.parametrize(("payload", "value"), VALUES)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from message_types import Stu
+from shm_files import file_of, shm
 
 from ipckit import (
     AlreadyExists,
@@ -31,17 +31,6 @@ if TYPE_CHECKING:
     from ipckit.testing import Namespace
 
 
-SHM = Path("/dev/shm")  # noqa: S108 - where topics live
-
-
-def shm() -> set[str]:
-    return {path.name for path in SHM.iterdir()}
-
-
-def file_of(name: str) -> Path:
-    return SHM / f"ipckit-topic.{name.removeprefix('/')}"
-
-
 def test_two_handles_of_one_topic(ns: Namespace) -> None:
     name = ns.name()
     with Topic.create(name) as one, Topic.open(name) as two, two.subscribe() as messages:
@@ -58,7 +47,7 @@ def test_two_handles_of_one_topic(ns: Namespace) -> None:
             typed_receive=False,
             unlink_destroys_now=False,
         )
-    assert not file_of(name).exists()
+    assert not file_of("topic", name).exists()
 
 
 def test_create_never_opens_and_open_never_creates(ns: Namespace) -> None:
@@ -90,7 +79,7 @@ def test_open_or_create_owns_only_what_it_made(ns: Namespace) -> None:
 def test_a_topic_and_a_channel_of_one_name(ns: Namespace) -> None:
     name = ns.name()
     with Topic.create(name) as topic, Channel.create(name) as channel:
-        assert file_of(name).exists()
+        assert file_of("topic", name).exists()
         topic.publish(b"x")
         assert len(channel) == 0
         with pytest.raises(Corrupt, match="not a topic"):
@@ -103,7 +92,7 @@ def test_a_topic_and_a_channel_of_one_name(ns: Namespace) -> None:
 
 
 def test_a_file_that_is_not_a_topic(ns: Namespace) -> None:
-    path = file_of(ns.name())
+    path = file_of("topic", ns.name())
     name = path.name.removeprefix("ipckit-topic.")
     try:
         for contents in (b"", bytes(100_000)):
@@ -111,7 +100,7 @@ def test_a_file_that_is_not_a_topic(ns: Namespace) -> None:
             with pytest.raises(Corrupt, match="not a topic"):
                 Topic.open(name)
         with Channel.create(ns.name()) as channel:
-            path.write_bytes((SHM / f"ipckit.{str(channel.name)[1:]}").read_bytes())
+            path.write_bytes(file_of("channel", str(channel.name)).read_bytes())
         with pytest.raises(Corrupt, match="the file is not a topic"):
             Topic.open(name)
         path.unlink()
@@ -126,14 +115,14 @@ def test_a_topic_is_one_file_of_mode_0600(ns: Namespace) -> None:
     before = shm()
     for mode in (0o600, 0o660):
         with Topic.create(ns.name(), mode=mode) as topic, topic.subscribe():
-            assert shm() - before == {file_of(str(topic.name)).name}
-            assert stat.S_IMODE(file_of(str(topic.name)).stat().st_mode) == mode
+            assert shm() - before == {file_of("topic", str(topic.name)).name}
+            assert stat.S_IMODE(file_of("topic", str(topic.name)).stat().st_mode) == mode
     assert shm() == before
 
 
 def test_the_longest_name() -> None:
     with Topic.create("x" * 242) as topic:
-        assert file_of("x" * 242).exists()
+        assert file_of("topic", "x" * 242).exists()
         assert topic.name == "/" + "x" * 242
     with pytest.raises(InvalidArgument, match="a topic's name must have at most 242 bytes"):
         Topic.create("x" * 243)
