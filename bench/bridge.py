@@ -1,9 +1,9 @@
-"""Bridges beside nats-py and zenoh by hand: messages from one host to another.
+"""Compare a bridge of channels with nats-py: messages per second from one host to another.
 
-The hosts are two network namespaces with a link; the NATS server is on the second one, and keeps
-its stream in memory. Each rate is of messages that a program on the second host has received, and
-that are acknowledged. By hand means the engine's own library, with the same window of packets on
-the way, and no channel on either side.
+The hosts are two network namespaces with a link. The NATS server runs on the second host, and keeps
+its stream in memory. Each rate counts the messages that a program on the second host has received,
+and that are acknowledged. "By hand" means a program that uses nats-py without channels, with the
+same number of unacknowledged messages.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 
 
 class Record(Struct):
-    """36 bytes."""
+    """A message of 36 bytes."""
 
     data: Bytes[36]
 
 
 class Kilobyte(Struct):
-    """1 KiB."""
+    """A message of 1 KiB."""
 
     data: Bytes[1024]
 
@@ -44,7 +44,7 @@ TYPES: dict[str, type[Struct]] = {"36": Record, "1024": Kilobyte}
 
 
 def report(count: int, start: float) -> None:
-    """Print the rate."""
+    """Print the number of messages per second."""
     print(count / (time.perf_counter() - start), flush=True)
 
 
@@ -60,7 +60,7 @@ def produce(size: str, count: str) -> None:
             channel.send_many(records[: min(left, 1024)])
             left -= 1024
         while True:
-            time.sleep(1)  # the channel is removed at the end of the block
+            time.sleep(1)  # do not leave the block, because its end may remove the channel
 
 
 def consume(size: str, count: str) -> None:
@@ -93,7 +93,7 @@ def bridge(way: str, packet: str, stream: str) -> None:
 
 
 def nats_produce(size: str, count: str, stream: str) -> None:
-    """Publish messages, `WINDOW` of them unacknowledged."""
+    """Publish messages with nats-py, at most `WINDOW` of them unacknowledged."""
 
     async def run() -> None:
         import nats  # noqa: PLC0415
@@ -111,7 +111,7 @@ def nats_produce(size: str, count: str, stream: str) -> None:
 
 
 def nats_consume(size: str, count: str, stream: str) -> None:
-    """Fetch messages, acknowledge each, and print the rate."""
+    """Fetch messages with nats-py, acknowledge each, and print the rate."""
     del size
 
     async def run() -> None:
@@ -144,7 +144,14 @@ ROLES = {each.__name__: each for each in (produce, consume, bridge, nats_produce
 
 
 def measured(here: Host, there: Host, row: tuple[str, int, int, str]) -> float:
-    """Return the rate of one round: through a bridge, or by hand with a packet of 0."""
+    """Return the rate of one round.
+
+    Args:
+        here: the host of the producer.
+        there: the host of the consumer and the server.
+        row: the size of a message, the number of messages, the most messages in a packet (0 to
+            measure nats-py without a bridge), and the name of the stream.
+    """
     size, count, packet, stream = row
     many, own = str(count), str(Path(__file__).resolve())
     running: list[subprocess.Popen[bytes]] = []

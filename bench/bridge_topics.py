@@ -1,7 +1,8 @@
-"""Topics over a bridge beside zenoh's own Python library: messages from one host to another.
+"""Compare a bridge of topics with zenoh's Python library: messages per second between two hosts.
 
-The hosts are those of bridge.py. By hand means a publisher that does not drop (congestion control
-BLOCK) and a subscriber that copies each message to bytes.
+The hosts are two network namespaces, as in bridge.py. "By hand" means a program that uses zenoh
+without topics: a publisher that drops no messages (congestion control BLOCK), and a subscriber that
+copies each message to bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SHORT = 4096
 
 
 def opened(size: int) -> Topic[bytes]:
-    """Open or create the topic of this host, and leave it there."""
+    """Open or create the topic of this host, so that it remains when the program ends."""
     capacity = 8192 if size < SHORT else 32
     room = max(2 * size * capacity, 1 << 20)
     topic = Topic.open_or_create("bench", capacity=capacity, size=room, peer_gone="wait")
@@ -36,7 +37,7 @@ def opened(size: int) -> Topic[bytes]:
 
 
 def publish(size: int, count: int) -> None:
-    """Publish messages, short ones many at a time, when a bridge has subscribed."""
+    """Wait until a bridge has subscribed, and publish messages, short ones in batches."""
     topic, data = opened(size), bytes(size)
     while not topic.stats().subscribers:
         time.sleep(0.01)
@@ -96,11 +97,11 @@ def _session(mode: str) -> Any:
 
 
 def zenoh_publish(size: int, count: int) -> None:
-    """Publish messages when a subscriber is there."""
+    """Wait for a subscriber, and publish messages with zenoh."""
     import zenoh  # noqa: PLC0415
 
     control = zenoh.CongestionControl.BLOCK
-    session = _session("listen")  # it closes when nothing refers to it
+    session = _session("listen")  # a session closes when no variable refers to it
     publisher = session.declare_publisher("bench", congestion_control=control)
     data = bytes(size)
     while not publisher.matching_status.matching:
@@ -113,7 +114,7 @@ def zenoh_publish(size: int, count: int) -> None:
 
 
 def zenoh_subscribe(size: int, count: int) -> None:
-    """Receive messages, and print the rate."""
+    """Receive messages with zenoh, and print the rate."""
     del size
     got, start, end = -1, 0.0, 0.0
 
@@ -169,7 +170,7 @@ def measured(here: Host, there: Host, size: int, *, by_hand: bool) -> float:
 
 
 def main() -> int:
-    """Measure both sizes, in turn, and print the ratios."""
+    """Measure both sizes, with zenoh and a bridge by turns, and print the ratios."""
     with Host.pair() as (here, there):
         for size in SIZES:
             rows = [

@@ -1,7 +1,7 @@
-"""Bridges: channels and topics that continue on other machines.
+"""Bridges: carry the messages of channels and topics to other machines.
 
-An existing engine carries the messages: NATS JetStream those of channels, zenoh or NATS those of
-topics. docs/bridge.md says what can be lost, repeated or reordered, and when.
+An existing engine transports the messages: NATS JetStream for channels, and zenoh or NATS for
+topics. docs/bridge.md says which messages can be lost, repeated or reordered, and when.
 """
 
 from ipckit._bridge.bridge import Bridge, BridgeStats, forward, receive

@@ -1,10 +1,11 @@
-"""Two hosts share the work of a channel, while the link is cut and processes are killed.
+"""Workers on one host do the jobs of another, while the link is cut and processes are killed.
 
     $ python scripts/demo_bridge.py         # `make demo-bridge` runs this
 
 The hosts are two network namespaces with a link between them, each with its own /dev/shm. A
-producer sends jobs into a channel on one host, and two workers take them on the other. It needs
-root, or a kernel that lets users create namespaces, and ip(8), nsenter(1), unshare(1), nats-server.
+producer sends jobs into a channel on one host, and two workers take them on the other. The program
+needs root, or a kernel that lets users create namespaces, and ip(8), nsenter(1), unshare(1) and
+nats-server.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main() -> int:
         receiver.kill()
         receiver = there.start("ipckit", "bridge", URL, "channel:jobs")
         time.sleep(2)
-        show("worker 1 is killed in the middle of a job; worker 2 goes on")
+        show("worker 1 is killed in the middle of a job; worker 2 continues")
         workers[0].kill()
         producer.wait()
         show(f"the producer has sent {JOBS:,} jobs")

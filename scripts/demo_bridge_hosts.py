@@ -1,6 +1,6 @@
-"""Two network namespaces as two hosts, with a link between them, for demo_bridge.py.
+"""Create two network namespaces with a link between them, as the two hosts of demo_bridge.py.
 
-$ python scripts/demo_bridge_hosts.py   # shows the addresses of the first
+$ python scripts/demo_bridge_hosts.py   # shows the addresses of the first host
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OWN_SHM = 'mount -t tmpfs tmpfs /dev/shm && exec "$@"'
 
 
 def enter_namespaces(script: str) -> None:
-    """Start the script again in new namespaces, unless it is in them; all ends with it."""
+    """Restart the script in new namespaces, unless it is in them. They end with the script."""
     if HOSTS_READY in os.environ:
         return
     os.environ[HOSTS_READY] = "1"
@@ -32,7 +32,7 @@ def enter_namespaces(script: str) -> None:
 
 
 class Host:
-    """A network namespace with a link to the other one; `process` keeps it."""
+    """A network namespace with a link to the other host. It exists as long as `process`."""
 
     def __init__(self, process: int) -> None:
         self._inside = ["nsenter", f"--target={process}", "--net", "--ipc", "--mount"]
@@ -40,7 +40,7 @@ class Host:
     @classmethod
     @contextmanager
     def pair(cls) -> Generator[tuple[Self, Self]]:
-        """Create two hosts that are linked."""
+        """Create two hosts with a link between them."""
         sleep = ["sh", "-c", _OWN_SHM, "sh", "sh", "-c", "echo; exec sleep infinity"]
         unshare = ["unshare", "--net", "--ipc", "--mount", *sleep]
         with subprocess.Popen(unshare, stdout=subprocess.PIPE) as other:
@@ -59,13 +59,13 @@ class Host:
                 other.kill()
 
     def run(self, *command: str) -> None:
-        """Run a command on the host to its end."""
+        """Run a command on the host, and wait for its end."""
         subprocess.run([*self._inside, *command], check=True)
 
     def start(
         self, program: str, *args: str, quiet: bool = False, stdout: int | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start a program on the host: a script in this directory, or one that is installed."""
+        """Start a program on the host: a script of this directory, or an installed program."""
         beside = Path(sys.executable).parent / program
         command = [str(beside) if beside.exists() else program]
         if program.endswith(".py"):

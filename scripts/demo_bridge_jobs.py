@@ -1,4 +1,4 @@
-"""The producer and the workers of demo_bridge.py: they know nothing of the bridges.
+"""The producer and the workers of demo_bridge.py. They only use a channel on their own host.
 
 $ python scripts/demo_bridge_jobs.py produce 12000
 $ python scripts/demo_bridge_jobs.py work RESULTS NAME
@@ -13,7 +13,7 @@ from _common import plain_errors
 
 from ipckit import Channel, Int, Struct
 
-PATIENCE = 20.0  # seconds without a job that is done
+PATIENCE = 20.0  # seconds to wait for the next job to be done
 
 
 class Job(Struct):
@@ -28,12 +28,13 @@ def produce(count: str) -> None:
         for number in range(int(count)):
             jobs.send(Job(number))
             time.sleep(0.001)
-        while jobs.stats().messages or jobs.stats().taken:  # the end of the block removes it
+        # Do not end before, because the end of the block may remove the channel.
+        while jobs.stats().messages or jobs.stats().taken:
             time.sleep(0.1)
 
 
 def work(results: str, name: str) -> None:
-    """Take jobs, and write their numbers into a file."""
+    """Take jobs, and append their numbers to a file."""
     with (
         Channel.open_or_create("jobs", Job, peer_gone="wait") as jobs,
         open(results, "a", encoding="ascii", buffering=1) as file,  # noqa: PTH123
@@ -47,7 +48,7 @@ def work(results: str, name: str) -> None:
 
 
 def await_results(path: str, count: int) -> list[str]:
-    """Return the numbers of the jobs that were done, when all are, or none was for a while."""
+    """Return the numbers of the done jobs, when all are done or none for `PATIENCE` seconds."""
     size, since = -1, time.monotonic()
     done: list[str] = []
     while time.monotonic() - since < PATIENCE:

@@ -3,12 +3,13 @@
 $ make wheels                                # the source distribution and four wheels, in dist/
 $ make wheels ARGS="musllinux_1_2_aarch64"   # one of the wheels
 
-The C compiler of zig builds for each platform on any machine: it has the headers of each C library,
-and knows the symbols of each release of glibc. A wheel contains a module of the limited API, which
-every Python from 3.11 on can load. A free-threaded Python builds wheels for its own version.
+The C compiler of zig builds for each platform on any machine. It contains the headers of each C
+library, and knows the symbols of each release of glibc. A wheel contains an extension module of the
+limited API, which every Python from 3.11 on can load. A free-threaded Python builds wheels for its
+own version only.
 
-auditwheel finds the oldest C library that has all symbols, and libraries that are not part of the
-platform. abi3audit finds symbols that are not in the limited API.
+auditwheel finds the oldest C library with which a wheel works, and the libraries that it needs
+besides those of the platform. abi3audit finds symbols that are not in the limited API.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Platform:
     """A platform that gets a wheel.
 
     Args:
-        tag: the wheel's platform (PEP 600, PEP 656).
-        target: zig's name of the platform. It ends with the release of glibc, if it has one.
-        multiarch: Python's name of the platform, in the file name of a module without abi3.
+        tag: the platform tag of the wheel (PEP 600, PEP 656).
+        target: zig's name of the platform. For glibc it ends with the oldest release to support.
+        multiarch: Python's name of the platform, for the file name of a module without abi3.
     """
 
     tag: str
@@ -56,8 +57,8 @@ PLATFORMS = (
 )
 
 # A wheel for another processor is compiled with the pyconfig.h of this machine. The headers of the
-# limited API take only sizes from it, and which POSIX headers exist. Both are the same on each
-# 64-bit Linux. The compiler of each platform checks the sizes.
+# limited API only use the sizes in it, and whether a POSIX header exists. Both are the same on each
+# 64-bit Linux. The compiler for each platform checks the sizes with this program.
 SAME_SIZES = """
 #include <Python.h>
 #define SAME(size, type) _Static_assert(size == sizeof(type), "pyconfig.h is wrong about " #type)
@@ -79,7 +80,7 @@ SAME(SIZEOF_PID_T, pid_t);
 
 
 class BuildError(Exception):
-    """A step failed. The message has the command and its output."""
+    """A step failed. The message contains the command and its output."""
 
 
 def run(
@@ -87,7 +88,7 @@ def run(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> str:
-    """Return the standard output of a command.
+    """Run a command, and return its standard output.
 
     Raises:
         BuildError: the command failed.
@@ -112,7 +113,7 @@ def zig(platform: Platform) -> list[str]:
 
 
 def free_threaded() -> bool:
-    """Whether this Python has no GIL. It cannot load a module of the limited API."""
+    """Return whether this Python has no GIL. Such a Python can't load a limited API module."""
     return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
@@ -127,17 +128,17 @@ def module_name(platform: Platform) -> str:
 
 
 def wheel_tag(platform: Platform) -> str:
-    """Return the three tags of a wheel: of Python, of the ABI, and of the platform."""
+    """Return the tags of a wheel: the Python tag, the ABI tag and the platform tag."""
     version = "cp{}{}".format(*sys.version_info)
     python = f"{version}-{version}t" if free_threaded() else f"{LIMITED_API}-abi3"
     return f"{python}-{platform.tag}"
 
 
 def copy_headers(target: Path) -> None:
-    """Copy this Python's headers.
+    """Copy this Python's headers to `target`.
 
-    Debian's pyconfig.h only includes another one, from a folder that a cross compiler does not
-    search. The copy has that file instead.
+    Debian's pyconfig.h only includes another pyconfig.h, from a folder that a cross compiler does
+    not search. The copy contains that other file instead.
     """
     headers = Path(sysconfig.get_path("include"))
     shutil.copytree(headers, target)
@@ -152,16 +153,16 @@ def build_environment(platform: Platform, date: str, headers: Path) -> dict[str,
 
     Args:
         platform: the platform.
-        date: the time of the files in the wheel, in seconds since 1970. It is that of the commit,
-            so that two builds of one commit are equal.
+        date: the time of the files in the wheel, in seconds since 1970. All builds of a commit use
+            the time of the commit, so that they are equal.
         headers: the folder of Python.h.
     """
     compiler = shlex.join(zig(platform))
     return {
         "CC": compiler,
-        # The default also searches the folders in which this Python's libraries are.
+        # The default would also search the folders of this Python's libraries.
         "LDSHARED": f"{compiler} -shared -Wl,-s",
-        # zig's default keeps the frame pointer, for its profiler; gcc's does not.
+        # By default, zig keeps the frame pointer for its profiler, and gcc does not.
         "CFLAGS": f"-g0 -fomit-frame-pointer -I{shlex.quote(str(headers))}",
         "SETUPTOOLS_EXT_SUFFIX": module_name(platform).removeprefix("_native"),
         "SOURCE_DATE_EPOCH": date,
@@ -169,7 +170,7 @@ def build_environment(platform: Platform, date: str, headers: Path) -> dict[str,
 
 
 def source_date(tree: Path) -> str:
-    """Return the time of the last commit; without git, the time of pyproject.toml."""
+    """Return the time of the last commit, or without git the time of pyproject.toml."""
     try:
         return run("git", "log", "-1", "--format=%ct", cwd=tree).strip()
     except (BuildError, FileNotFoundError):
@@ -177,13 +178,13 @@ def source_date(tree: Path) -> str:
 
 
 def build_sdist(tree: Path, out: Path) -> Path:
-    """Build the source distribution."""
+    """Build the source distribution in the folder `out`, and return its path."""
     run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", out, tree)
     return max(out.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def build_wheel(sdist: Path, platform: Platform, out: Path, date: str) -> Path:
-    """Build a wheel from the source distribution in a temporary folder, and check it."""
+    """Build a wheel from the source distribution, check it, and return its path in `out`."""
     with tempfile.TemporaryDirectory() as directory:
         headers = Path(directory) / "headers"
         copy_headers(headers)
@@ -204,7 +205,11 @@ def build_wheel(sdist: Path, platform: Platform, out: Path, date: str) -> Path:
 
 
 def serves(needed: str, promised: str) -> bool:
-    """Whether a module that needs the first platform runs on each system of the second.
+    """Return whether a module that needs one platform runs on each system of another.
+
+    Args:
+        needed: the tag of the oldest platform on which the module runs.
+        promised: the tag of the other platform.
 
     >>> serves("manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
     True
@@ -219,10 +224,10 @@ def serves(needed: str, promised: str) -> bool:
 
 
 def check_wheel(wheel: Path, platform: Platform) -> None:
-    """Check that a wheel keeps the promises of its name.
+    """Check that a wheel works on each system of the platform in its name.
 
     Raises:
-        BuildError: the wheel does not.
+        BuildError: the wheel does not fit its name.
     """
     if not wheel.name.endswith(f"-{wheel_tag(platform)}.whl"):
         raise BuildError(f"{wheel.name}: expected the tags {wheel_tag(platform)}")
@@ -232,13 +237,13 @@ def check_wheel(wheel: Path, platform: Platform) -> None:
         raise BuildError(
             f"{wheel.name}: expected one extension, {module_name(platform)}: {modules}"
         )
-    # An empty search path, because this machine's libraries may be those of another platform.
+    # Search an empty folder, because this machine's libraries may belong to another platform.
     with tempfile.TemporaryDirectory() as empty:
         command = ("auditwheel", "show", "--json", "--ldpaths", empty, wheel)
         found = json.loads(run(sys.executable, "-m", *command))
     if not serves(found["sym_tag"], platform.tag):
         raise BuildError(f"{wheel.name} uses symbols of {found['sym_tag']}")
-    # zig names musl libc.so. The loader is musl itself: it does not search for a file of that name.
+    # zig calls musl libc.so. musl's loader is the C library itself, and loads no file of this name.
     libraries = set(found["external_libs"]) - ({"libc.so"} if "musl" in platform.tag else set())
     if libraries:
         raise BuildError(f"{wheel.name} needs libraries: {', '.join(sorted(libraries))}")
@@ -256,7 +261,7 @@ def main() -> int:
     arguments = parser.parse_args()
     unknown = set(arguments.platforms) - set(tags)
     if unknown:
-        parser.error(f"no platform {min(unknown)!r}; there are {', '.join(tags)}")
+        parser.error(f"unknown platform {min(unknown)!r}; known are {', '.join(tags)}")
     wanted = [] if arguments.sdist else arguments.platforms or tags
     chosen = [each for each in PLATFORMS if each.tag in wanted]
     date = source_date(ROOT)

@@ -1,1 +1,1 @@
-"""Bridges: channels and topics that continue on other machines, carried by existing engines."""
+"""Bridges: carry the messages of channels and topics to other machines, over NATS or zenoh."""

@@ -1,4 +1,4 @@
-"""Bridge: a link that runs in a thread of this process."""
+"""Bridge, `forward` and `receive`: run a bridge in a thread of this process."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _Done = concurrent.futures.Future[None]
 @final
 @dataclass(frozen=True, slots=True)
 class BridgeStats:
-    """What a bridge has done since it was started; `Bridge.stats` returns it.
+    """The state and the counts of a bridge since its start; `Bridge.stats` returns them.
 
     Attributes:
         state: "starting", "connected", or "waiting" for the engine or the other side.
-        reason: why it waits; "" if it does not.
-        messages: the messages that it has carried, and that are acknowledged.
-        bytes: the bytes of the packets that they travelled in.
-        batches: the number of these packets.
-        unacknowledged: the messages on the way.
-        repeated: the messages that the engine delivered again, and that the bridge left out.
-        uncertain: the messages that may have been delivered twice.
-        lost: the messages of a topic that the other side did not get.
+        reason: why the bridge waits; "" if it does not wait.
+        messages: number of messages that the bridge has carried, and that are acknowledged.
+        bytes: size of the packets that contained these messages.
+        batches: number of these packets.
+        unacknowledged: number of messages that are sent, and not acknowledged yet.
+        repeated: number of messages that the engine delivered again, and that the bridge skipped.
+        uncertain: number of messages that may have been delivered twice.
+        lost: number of messages of a topic that the other side did not get.
         reconnects: how often the connection was lost.
 
     Example:
@@ -69,11 +69,11 @@ class BridgeStats:
 class Bridge:
     """A bridge that runs in a thread of this process; `forward` and `receive` start it.
 
-    As a context manager, it is closed at the end of the block.
+    A ``with`` statement closes the bridge at the end of its block.
 
     Attributes:
-        address: the channel or topic here, such as ``"channel:jobs"``.
-        url: the other end.
+        address: address of the channel or topic on this machine, such as ``"channel:jobs"``.
+        url: the URL of the other end, as it was given.
         direction: "send" or "receive".
 
     Example:
@@ -101,7 +101,7 @@ class Bridge:
         self._stopper = weakref.finalize(self, _stop, self._loop, link)
 
     def stats(self) -> BridgeStats:
-        """Return what the bridge has done, and what it does now."""
+        """Return the current state of the bridge, and its counts since it started."""
         counts = replace(self._link.counts)
         numbers = {name: getattr(counts, name) for name in counts.__slots__}
         return BridgeStats(self._link.state, self._link.reason, **numbers)
@@ -113,15 +113,16 @@ class Bridge:
             timeout: seconds to wait; None (default) waits without limit.
 
         Raises:
-            Timeout: it was not connected until the timeout ended.
+            Timeout: the timeout ended before the bridge was connected.
             LayoutMismatch: the messages on the other side are of another type.
-            IpcError: the bridge can't be made for another reason.
+            NotFound: the library of the engine is not installed.
+            IpcError: the bridge ended with another error.
         """
         wait = checked_timeout(timeout)
         done = (self._connected, self._ended)
         concurrent.futures.wait(done, wait, concurrent.futures.FIRST_COMPLETED)
         if self._ended.done():
-            self._ended.result()  # it raises what ended the bridge
+            self._ended.result()  # raises the exception that ended the bridge
         elif not self._connected.done():
             message = f"the bridge is not connected: {self._link.reason or 'no answer'}"
             raise Timeout(message, errno=errno.ETIMEDOUT, op="bridge", target=self.address)
@@ -133,8 +134,9 @@ class Bridge:
             timeout: seconds to wait; None (default) waits without limit.
 
         Raises:
-            Timeout: it still ran when the timeout ended.
-            IpcError: what ended it: `Removed` if the channel was removed.
+            Timeout: the bridge still ran when the timeout ended.
+            Removed: the channel or topic was removed.
+            IpcError: the bridge ended with another error.
         """
         try:
             self._ended.result(checked_timeout(timeout))
@@ -145,9 +147,11 @@ class Bridge:
             raise Timeout(message, errno=errno.ETIMEDOUT, op="wait", target=self.address) from None
 
     def close(self) -> None:
-        """Stop the bridge. It takes no more messages, and waits up to 5 s for those on the way.
+        """Stop the bridge.
 
-        Messages that are on the way after that stay in the channel, or with the server.
+        The bridge takes no more messages, and waits up to 5 s for the acknowledgements of the
+        messages that it has sent. A message of a channel that is not acknowledged by then stays in
+        the channel or on the server.
         """
         _open.discard(self)
         self._stopper()
@@ -173,7 +177,7 @@ def _run(link: Link, loop: asyncio.AbstractEventLoop, connected: _Done, ended: _
     try:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(_run_and_note(link, connected))
-    except BaseException as exc:  # for the thread that waits, if one does
+    except BaseException as exc:  # `wait` and `wait_connected` raise it in another thread
         say(f"{link.address} {link.url.text}: {str(exc) or type(exc).__name__}; ended")
         ended.set_exception(exc)
     else:
@@ -201,8 +205,8 @@ _open: weakref.WeakSet[Bridge] = weakref.WeakSet()
 def _close_all() -> None:
     """Close the bridges that the program has left open.
 
-    At the end of the interpreter, the threads of zenoh end the process with an error if they still
-    call into it.
+    While the interpreter shuts down, a thread of zenoh that still calls into Python ends the
+    process with an error.
     """
     for bridge in list(_open):
         bridge.close()
@@ -211,12 +215,12 @@ def _close_all() -> None:
 def _stop(loop: asyncio.AbstractEventLoop, link: Link) -> None:
     try:
         loop.call_soon_threadsafe(link.stop)
-    except RuntimeError:  # it has ended
+    except RuntimeError:  # the event loop is closed: the bridge has ended
         return
 
 
 def say(line: str) -> None:
-    """Write a line about a bridge on standard error."""
+    """Write a line about a bridge to standard error."""
     sys.stderr.write(f"ipckit bridge: {line}\n")
 
 
@@ -224,9 +228,9 @@ def say(line: str) -> None:
 def forward(source: Object, url: str, options: BridgeOptions | None = None) -> Bridge:
     """Carry the messages of a channel or topic to another machine.
 
-    A message of a channel is acknowledged after the server has stored it. So none is lost if this
-    process, the server or the other side dies. If the server can't be reached, the bridge waits,
-    the channel fills, and its senders wait.
+    The bridge acknowledges a message of a channel after the server has stored it. So no message is
+    lost if this process, the server or the other side dies. While the server can't be reached, the
+    bridge waits. When the channel is full, its senders wait too.
 
     Args:
         source: an open `Channel` or `Topic`, or its address, such as ``"channel:jobs"``.
@@ -234,33 +238,36 @@ def forward(source: Object, url: str, options: BridgeOptions | None = None) -> B
         options: files with credentials, limits, and so on.
 
     Returns:
-        The bridge, which runs in a thread.
+        The bridge, which runs in a thread. It connects in the background; `Bridge.wait_connected`
+        raises the error if it can't.
 
     Raises:
-        NotFound: there is no such channel or topic, or the library of the engine is missing.
-        InUse: another process bridges the channel to this URL.
-        InvalidArgument: the URL or the address is invalid.
-        IpcError: as for `Channel.open`.
+        NotFound: the channel or topic does not exist, or a file of the options does not.
+        InUse: another process bridges the channel or topic to this URL.
+        InvalidArgument: the URL or the address is invalid, or the URL of a channel is zenoh's.
+        IpcError: the channel or topic can't be opened; see `Channel.open` and `Topic.open`.
     """
     return Bridge(sender_of(source, url, options or BridgeOptions(), say))
 
 
 @public("ipckit.bridge")
 def receive(url: str, target: Object, options: BridgeOptions | None = None) -> Bridge:
-    """Bring messages from another machine into a channel or topic.
+    """Send the messages that arrive from another machine into a channel or topic.
 
     Args:
         url: see `forward`.
-        target: an open `Channel` or `Topic`, or its address. By an address, it is created if it
-            does not exist, for the type of the messages that arrive.
+        target: an open `Channel` or `Topic`, or its address. If it is an address and the channel
+            or topic does not exist, the bridge creates it, for the type of the messages that
+            arrive.
         options: see `forward`.
 
     Returns:
-        The bridge, which runs in a thread.
+        The bridge, which runs in a thread. It connects in the background; `Bridge.wait_connected`
+        raises the error if it can't.
 
     Raises:
-        NotFound: the library of the engine is missing.
-        InUse: another process has this bridge.
-        InvalidArgument: the URL or the address is invalid.
+        NotFound: a file of the options does not exist.
+        InUse: another process runs a bridge from this URL into this channel or topic.
+        InvalidArgument: the URL or the address is invalid, or the URL of a channel is zenoh's.
     """
     return Bridge(receiver_of(url, target, options or BridgeOptions(), say))

@@ -1,4 +1,4 @@
-"""The receiving side of a channel over JetStream."""
+"""ChannelReceiver: fetch packets from a JetStream stream, and send the messages into a channel."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class ChannelReceiver(Link):
     Args:
         open_channel: opens or creates the channel for a type of messages.
         address: the channel's address.
-        url: where the messages come from.
+        url: the server and the stream from which the messages come.
         options: the options.
         report: see `Link`.
 
     Raises:
-        InUse: another process has this bridge.
+        InUse: another process runs this bridge.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class ChannelReceiver(Link):
         self._type: PayloadType
         self._tail = 0
         self._done = False  # the server has all acknowledgements
-        self._held: dict[str, Msg] = {}  # by the subject that acknowledges it
+        self._held: dict[str, Msg] = {}  # unacknowledged packets, by their ack subjects
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
         self._deliverer: asyncio.Task[None] | None = None
         self._open_file_early(RECEIVE_SIZE)
 
     def _open(self, payload: PayloadType) -> None:
-        """Open the channel, and find out what was delivered before."""
+        """Open the channel, and find out which packets were delivered before."""
         if self._channel is None:
             payload.check_byteorder(self.address)  # first, because `_open_channel` may create it
             self._channel = channel = self._open_channel(payload)
@@ -117,15 +117,17 @@ class ChannelReceiver(Link):
             finally:
                 keeping.cancel()
             await self._give_back()
-            with suppress(Exception):  # then the server may deliver again what it has
+            # If this fails, the server may not have all acknowledgements. Then it delivers packets
+            # again, and the next bridge needs the journal.
+            with suppress(Exception):
                 await session.client.flush(_FLUSH_SECONDS)
                 self._done = not self._held
 
     async def _wait_for_others(self, session: NatsSession) -> None:
-        """Wait until the server delivers again what it has sent to a lost connection.
+        """Wait until the server delivers the packets again that it sent to a lost connection.
 
-        It delivers newer packets at once, so the order would change. Packets that are still waiting
-        here are delivered meanwhile, and acknowledged.
+        If this bridge fetched packets now, the server would deliver newer ones first, and the order
+        would change. `_deliver_all` delivers and acknowledges the packets that are here meanwhile.
         """
         end = time.monotonic() + ACK_WAIT
         while time.monotonic() < end and not self._stop.is_set():
@@ -135,15 +137,15 @@ class ChannelReceiver(Link):
             await self._pause(_LOOK_SECONDS)
 
     def _check(self, session: NatsSession) -> None:
-        """Check that the session goes on.
+        """Check that the session can continue.
 
         Raises:
             EngineAwayError: the connection is lost.
-            IpcError: what ended the delivery of packets.
+            IpcError: the delivery of packets ended with an error.
             Removed: the channel was removed.
         """
         if self._deliverer is not None and self._deliverer.done():
-            self._deliverer.result()  # it raises what ended it
+            self._deliverer.result()  # raises the exception that ended the task
         if session.broken.done():
             raise EngineAwayError(session.last_error or "the connection was lost")
         self._check_removed()
@@ -165,7 +167,7 @@ class ChannelReceiver(Link):
         self._waiting.put_nowait(msg)
 
     async def _keep_held(self) -> None:
-        """Tell the server that packets are still wanted, while the channel has no room for them."""
+        """Extend the server's ack wait of the packets for which the channel has no room yet."""
         while True:
             await asyncio.sleep(ACK_WAIT / 3)
             with suppress(Exception):
@@ -173,23 +175,23 @@ class ChannelReceiver(Link):
                     await msg.in_progress()
 
     async def _give_back(self) -> None:
-        """Give packets back to the server, so that it delivers them again at once."""
+        """Send a nak for each packet that waits, so that the server delivers it again at once."""
         while not self._waiting.empty():
             msg = self._waiting.get_nowait()
             self._held.pop(msg.reply, None)
-            with suppress(Exception):  # the connection is lost: the server will do it anyway
+            with suppress(Exception):  # the connection is lost: the server delivers it again anyway
                 await msg.nak()
 
     # -- packets -----------------------------------------------------------------------------------
 
     async def _deliver_all(self) -> None:
-        """Deliver packet after packet. A lost connection does not interrupt it."""
+        """Deliver one packet after another. A lost connection does not interrupt this task."""
         while True:
             msg = await self._waiting.get()
             try:
                 await self._deliver(msg)
             except Corrupt as exc:
-                self._report(f"{self.address} {self.url.text}: {exc}; left out")
+                self._report(f"{self.address} {self.url.text}: {exc}; skipped")
                 with suppress(Exception):
                     await msg.term()
             finally:
@@ -200,7 +202,7 @@ class ChannelReceiver(Link):
         """Send the messages of a packet into the channel.
 
         Raises:
-            Corrupt: it is not a packet, or its messages have the wrong size.
+            Corrupt: the data are not a packet, or its messages have the wrong size.
         """
         packet = unpack(msg.data)
         self._check_sizes(packet)
@@ -221,7 +223,7 @@ class ChannelReceiver(Link):
             counts.messages += count
             counts.bytes += len(msg.data)
             counts.batches += 1
-        with suppress(Exception):  # the connection is lost: the packet comes again
+        with suppress(Exception):  # the connection is lost: the server delivers the packet again
             await msg.ack()
 
     async def _send(self, packet: Packet, first: int) -> None:
@@ -239,19 +241,20 @@ class ChannelReceiver(Link):
                 error = self._channel._explain_ring(result, "send", 0)
                 if not isinstance(error, WouldBlock):
                     raise error
-                await self._face.send(records[:size])  # it waits for room
+                await self._face.send(records[:size])  # waits for room
                 records = records[size:]
 
     def _check_sizes(self, packet: Packet) -> None:
         size = self._type.size
         if (size and packet.size != size) or packet.longest > self._channel.longest:
-            message = "a packet has messages of a size that the channel does not take"
+            message = "a packet has messages of a size that the channel does not accept"
             raise Corrupt(message, errno=errno.EBADMSG, op="bridge", target=self.address)
 
     def _finish(self) -> None:
         if self._file is not None:
             self._file.store_counts(self.counts)
-            # The journal stays if the server may deliver packets again.
+            # Keep the journal if the server may deliver packets again. A journal without entries
+            # and the journal of a removed channel are useless.
             useless = self._file.fresh if self._fd < 0 else os.fstat(self._fd).st_nlink == 0
             self._file.close(remove=self._done or useless)
         if self._channel is not None:
@@ -260,7 +263,7 @@ class ChannelReceiver(Link):
 
 
 def _is_alone(facts: dict[str, Any]) -> bool:
-    """Return whether no process that sends has the channel open."""
+    """Return whether no live sender has the channel open."""
     return not any(
         row["roles"] & native.ROLE_SENDER and not processes.is_dead(row["token"])
         for row in facts["peers"]

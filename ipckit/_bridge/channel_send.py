@@ -1,4 +1,4 @@
-"""The sending side of a channel over JetStream."""
+"""ChannelSender: take messages from a channel, and publish them to a JetStream stream."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS: Final = 10.0
 _LONGEST_PAUSE: Final = 1.0
-_TURN, _SHORT = 8, 1 << 13  # short packets, and their bytes, between two turns of the event loop
-_OVERHEAD: Final = HEAD.size + 1024  # of a packet; the server counts the headers of NATS too
+# `_step` lets the event loop run after every eighth packet, and after each one above 8 KiB.
+_TURN, _SHORT = 8, 1 << 13
+# Bytes of a packet besides its messages. The server counts the headers of NATS too.
+_OVERHEAD: Final = HEAD.size + 1024
 
 
 @dataclass(slots=True)
 class _Packet:
-    """Messages on the way.
+    """A packet that the server has not acknowledged yet.
 
     Attributes:
-        number: the number in the journal.
-        data: what travels.
-        deliveries: the messages, to be acknowledged.
+        number: the number of the packet in the journal.
+        data: the bytes that are sent.
+        deliveries: the messages in the packet, which are acknowledged after the server's answer.
         refusal: the server's answer, if it did not store the packet.
     """
 
@@ -54,7 +56,7 @@ class ChannelSender(Link):
     Args:
         channel: the channel, opened with `RawCodec` and ``peer_gone="wait"``. The sender closes it.
         address: the channel's address.
-        url: where the messages go.
+        url: the server and the stream to which the messages go.
         options: the options.
         report: see `Link`.
 
@@ -87,8 +89,8 @@ class ChannelSender(Link):
     def _recover(self) -> None:
         """Take the messages again that a bridge had taken when it was killed.
 
-        They are delivered first, in their order. Those that were in a packet go into a packet of
-        the same number.
+        The channel delivers these messages first, in their order. This bridge sends messages that
+        were in a packet in a packet with the same number, so that the server recognises a copy.
         """
         sent = self._journal.packets()
         found: dict[int, list[Delivery]] = {packet.number: [] for packet in sent}
@@ -145,11 +147,11 @@ class ChannelSender(Link):
             await self._wait_for_flying(session, LINGER)
 
     def _check(self, session: NatsSession) -> None:
-        """Check that the session goes on.
+        """Check that the session can continue.
 
         Raises:
             EngineAwayError: the connection is lost, or the server does not answer.
-            Removed: the channel was removed, and everything in it was sent.
+            Removed: the channel was removed, and all its messages were sent.
         """
         if session.broken.done():
             raise EngineAwayError(session.last_error or "the connection was lost")
@@ -161,7 +163,7 @@ class ChannelSender(Link):
             self._check_removed()
 
     async def _step(self, session: NatsSession) -> None:
-        """Send a packet, or wait until that is possible."""
+        """Send a packet, or wait until a packet can be sent."""
         if self._refused:
             await self._send_again(session)
         elif len(self._flying) >= self.options.window:
@@ -176,15 +178,15 @@ class ChannelSender(Link):
             self.counts.unacknowledged += len(deliveries)
             await self._publish(session, packet)
             if number % _TURN == 0 or len(packet.data) > _SHORT:
-                await asyncio.sleep(0)  # write the packets, read the answers
+                await asyncio.sleep(0)  # the event loop writes the packets and reads the answers
 
     async def _messages(self) -> list[Delivery]:
-        """Take the messages of a packet: those that wait, or the next one."""
+        """Take the messages for a packet. Wait for the first one if the channel is empty."""
         found: list[Delivery] = []
         most, room = self.options.packet_messages, self._room
         if each := self._type.size:
             most = max(1, min(most, room // each))
-        taken, deliver = self._taken, self._channel._deliver  # as `take`, which is slower
+        taken, deliver = self._taken, self._channel._deliver  # faster than `take`
         size = 0
         try:
             while len(found) < most and size < room:
@@ -197,12 +199,12 @@ class ChannelSender(Link):
             found.append(first)
         if found and found[-1].number - found[0].number != len(found) - 1:
             found = self._in_a_row(found)
-        if len(found) > 1 and size > room:  # the last one was too much
+        if len(found) > 1 and size > room:  # the last message does not fit any more
             self._taken.appendleft(found.pop())
         return found
 
     def _in_a_row(self, found: list[Delivery]) -> list[Delivery]:
-        """Return the first messages whose numbers follow each other, and keep the others."""
+        """Return the first messages with consecutive numbers, and keep the others for later."""
         start = found[0].number
         end = next(i for i, each in enumerate(found) if each.number != start + i)
         self._taken.extendleft(reversed(found[end:]))
@@ -212,7 +214,7 @@ class ChannelSender(Link):
         """Wait for a message, or until something else changes."""
         if (delivery := self._take()) is not None:
             return delivery
-        if len(self._channel):  # there is no memory to take a message
+        if len(self._channel):  # `take` failed because its memory for taken messages is full
             await self._changed()
             return None
         loop, fd = asyncio.get_running_loop(), self._channel.fileno()
@@ -227,11 +229,11 @@ class ChannelSender(Link):
         """Check that a message fits into a packet.
 
         Raises:
-            MessageTooLong: it does not.
+            MessageTooLong: the message is too long.
         """
         if length + _OVERHEAD > session.max_payload:
             most = session.max_payload
-            message = f"a message has {length:,} bytes, and the server takes {most:,}"
+            message = f"a message has {length:,} bytes, and the server accepts {most:,}"
             hint = "raise max_payload in the configuration of the NATS server"
             raise MessageTooLong(
                 message, errno=errno.EMSGSIZE, op="bridge", target=self.address, hint=hint
@@ -245,7 +247,7 @@ class ChannelSender(Link):
         await session.publish(packet.number, packet.data, self._id(packet.number), after)
 
     def _answered(self, number: int, problem: Exception | None) -> None:
-        """Take note of the answer to a packet."""
+        """Process the server's answer to a packet."""
         self._answered_at = time.monotonic()
         self._change.set()
         if (packet := self._flying.get(number)) is None:
@@ -264,7 +266,7 @@ class ChannelSender(Link):
         counts.batches += 1
 
     async def _wait_for_flying(self, session: NatsSession, seconds: float) -> None:
-        """Wait until all packets have an answer, `seconds` at most."""
+        """Wait until all packets have an answer, for at most `seconds`."""
         end = time.monotonic() + seconds
         while any(not packet.refusal for packet in self._flying.values()):
             self._check(session)
@@ -273,10 +275,11 @@ class ChannelSender(Link):
             await self._changed()
 
     async def _send_again(self, session: NatsSession) -> None:
-        """Send the packets again that the server has refused, in their order.
+        """Send the packets that the server has refused again, in their order.
 
-        The stream is full, or the disk is; or the packet before has been refused, or another sender
-        has sent one in between.
+        The server refuses a packet if the stream or the disk is full. It also refuses a packet if
+        the one before it is not the last one in the stream. Then that packet was refused too, or
+        another sender has sent a packet in between.
         """
         await self._wait_for_flying(session, _ANSWER_SECONDS)
         self._refused = False
@@ -285,7 +288,7 @@ class ChannelSender(Link):
             first = min(self._flying.values(), key=lambda each: each.number)
             if first.refusal is None:
                 break
-            if first.refusal.no_stream:  # the next session creates it again
+            if first.refusal.no_stream:  # the next session creates the stream again
                 raise EngineAwayError(str(first.refusal))
             if first.refusal.wrong_last:
                 self._ordered = self._last_was_refused(first)
@@ -304,10 +307,10 @@ class ChannelSender(Link):
             self._set_state("connected")
 
     def _last_was_refused(self, packet: _Packet) -> bool:
-        """Return whether a packet has been refused only because of one that was refused before.
+        """Return whether a packet was refused only because the packet before it was refused.
 
-        If the server names another sender's packet as the last one, several send into the stream.
-        Then the order holds only while the server refuses none.
+        The server names the last packet in the stream. If this is another sender's packet, several
+        senders send into the stream. Then the order is kept only while the server refuses none.
         """
         named = str(packet.refusal).rpartition(": ")[2]
         return self._ordered and (not named or named.startswith(self._journal.sender.hex()))
@@ -319,7 +322,7 @@ class ChannelSender(Link):
         self._file.store_counts(self.counts)
         done = not self._flying
         self._flying.clear()
-        self._taken.clear()  # a delivery that is dropped is given back
+        self._taken.clear()  # a Delivery that is freed returns its message to the channel
         self._channel.close()
         self._file.close(remove=done)
         self._file = None

@@ -1,8 +1,9 @@
-"""The journals of bridges: what must be known after a bridge was killed.
+"""The journals of bridges between channels: which packets were in progress when a bridge died.
 
-A journal lies in the file of its bridge (`ipckit._core.bridge_file`), which is mapped memory: what
-a bridge stored is there after SIGKILL. Each entry has one word that makes it valid, and that word
-is stored last.
+The next bridge reads the journal, so that it neither loses nor repeats a message. A journal is in
+the file of its bridge (`ipckit._core.bridge_file`). The file is mapped memory, so its content
+survives a SIGKILL. Each entry has one word that makes it valid, and the bridge stores that word
+last.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ if TYPE_CHECKING:
 _WORD: Final = struct.Struct("<Q")
 _ID_SIZE: Final = 16
 
-# -- the sender's ----------------------------------------------------------------------------------
+# -- the sender's journal --------------------------------------------------------------------------
 
-PACKETS_MAX: Final = 256  # packets on the way
+PACKETS_MAX: Final = 256  # unacknowledged packets
 _ENTRY: Final = struct.Struct("<QQQ")  # the packet's number + 1 (0: free), its first message, count
 _NEXT_AT: Final = JOURNAL_START + _ID_SIZE
 _ENTRIES_AT: Final = JOURNAL_START + 64
 SEND_SIZE: Final = 64 + PACKETS_MAX * _ENTRY.size
-_NUMBER_BITS: Final = 62  # more than all packets that a bridge can send
+_NUMBER_BITS: Final = 62  # a bridge never sends so many packets that a number needs more bits
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Sent:
-    """A packet that was sent, or may have been.
+    """A packet that was sent, or may have been sent.
 
     Attributes:
         number: the packet's number.
         first: the number of its first message (`Delivery.number`).
-        count: its messages, whose numbers follow each other.
+        count: how many messages it has. Their numbers are consecutive.
     """
 
     number: int
@@ -46,21 +47,23 @@ class Sent:
 
 
 class SendJournal:
-    """The packets on the way: which messages each has.
+    """The unacknowledged packets of a sending bridge, and the messages in each.
 
     If the bridge is killed, the channel delivers these messages again. The next bridge puts the
-    same ones in a packet of the same number, so the engine finds out that it has the packet.
+    same messages into a packet with the same number, so the server recognises a packet that it has
+    stored already.
 
     Args:
         memory: the file of the bridge.
 
     Attributes:
-        sender: random bytes, which tell the packets of this journal from those of others.
+        sender: random bytes that distinguish the packets of this journal from other packets.
     """
 
     def __init__(self, memory: mmap) -> None:
         self._memory = memory
-        if _WORD.unpack_from(memory, _NEXT_AT)[0] >> _NUMBER_BITS:  # no bridge has written it
+        # No bridge stores a number with more bits, so the file is damaged.
+        if _WORD.unpack_from(memory, _NEXT_AT)[0] >> _NUMBER_BITS:
             memory[JOURNAL_START : JOURNAL_START + SEND_SIZE] = bytes(SEND_SIZE)
         if not any(memory[JOURNAL_START : JOURNAL_START + _ID_SIZE]):
             memory[JOURNAL_START : JOURNAL_START + _ID_SIZE] = os.urandom(_ID_SIZE)
@@ -75,14 +78,14 @@ class SendJournal:
                 self._places[mark - 1] = place
 
     def packets(self) -> list[Sent]:
-        """Return the packets on the way, in the order of their numbers."""
+        """Return the unacknowledged packets, in the order of their numbers."""
         entries = (_ENTRY.unpack_from(self._memory, place) for place in self._places.values())
         return sorted(Sent(mark - 1, first, count) for mark, first, count in entries)
 
     def start(self, first: int, count: int) -> int:
         """Record a packet before it is sent, and return its number.
 
-        At most `PACKETS_MAX` packets may be on the way.
+        At most `PACKETS_MAX` packets may be unacknowledged.
         """
         number, self._next = self._next, self._next + 1
         _WORD.pack_into(self._memory, _NEXT_AT, self._next)  # a number is never used twice
@@ -93,39 +96,39 @@ class SendJournal:
         return number
 
     def end(self, number: int) -> None:
-        """Forget a packet whose messages are acknowledged."""
+        """Remove a packet whose messages are acknowledged."""
         place = self._places.pop(number)
         _WORD.pack_into(self._memory, place, 0)
         self._free.append(place)
 
 
-# -- the receiver's --------------------------------------------------------------------------------
+# -- the receiver's journal ------------------------------------------------------------------------
 
-# The packet that is being delivered: whether there is one, its number, its messages, and how many
-# messages were ever sent into the channel before.
+# The packet that is being delivered: 1 if the entry is valid, its number, how many messages it has,
+# how many messages were sent into the channel before (modulo 2**24), and the sender's id.
 _INTENT: Final = struct.Struct("<QQQQ16s")
 _INTENT_AT: Final = JOURNAL_START
-# What the channel showed when the bridge started: whether it was the only sender, and
-# `senders_seen`.
+# The channel's senders when the bridge started: 1 if there was no other sender, and how many peers
+# had ever become senders.
 _ALONE: Final = struct.Struct("<QQ")
 _ALONE_AT: Final = JOURNAL_START + 64
-# Packets of which only the first messages were delivered: whether there is one, its number, how
-# many messages.
+# A packet of which only the first messages were delivered: 1 if the entry is valid, its number, how
+# many messages were delivered, and the sender's id.
 _PART: Final = struct.Struct("<QQQ16s")
 _PARTS_AT: Final = JOURNAL_START + 128
 _PARTS_MAX: Final = 64
-# The senders: the sender, the number after the highest packet, when it was used, and a bit for each
-# of the last packets.
+# A sender: the number after its highest packet, when the entry was used last, and the sender's id.
+# A bit for each of its last packets follows.
 _SENDER: Final = struct.Struct("<QQ16s")
 _SENDERS_AT: Final = _PARTS_AT + 4096
 _SENDERS_MAX: Final = 32
-WINDOW: Final = 1 << 16  # packets of each sender that are remembered
+WINDOW: Final = 1 << 16  # how many packets of each sender the journal remembers
 _SENDER_SIZE: Final = 64 + WINDOW // 8
 RECEIVE_SIZE: Final = _SENDERS_AT - JOURNAL_START + _SENDERS_MAX * _SENDER_SIZE
 
 
 class _Sender:
-    """The packets of a sender that were delivered."""
+    """The delivered packets of one sender."""
 
     def __init__(self, memory: mmap, place: int, sender: bytes) -> None:
         self._memory, self._place, self._bits = memory, place, place + 64
@@ -146,10 +149,10 @@ class _Sender:
         return bool(self._memory[self._bits + index // 8] >> index % 8 & 1)
 
     def add(self, number: int, now: int) -> None:
-        """Record that a packet was delivered. Doing it twice changes nothing."""
+        """Record that a packet was delivered. A second call for the same packet changes nothing."""
         if number < self.end - WINDOW:
             return
-        # A bit of a packet from here on may still be that of a packet WINDOW before.
+        # Two packets whose numbers differ by WINDOW share a bit. Clear the bits of older packets.
         for skipped in range(max(self.end, number - WINDOW + 1), number):
             self._set(skipped, on=False)
         self._set(number, on=True)
@@ -163,7 +166,7 @@ class _Sender:
 
 
 class ReceiveJournal:
-    """The packets that were delivered to the channel, so that none is delivered twice.
+    """The packets that a receiving bridge has delivered, so that it delivers none twice.
 
     Args:
         memory: the file of the bridge.
@@ -209,8 +212,8 @@ class ReceiveJournal:
         Args:
             sender: the sender of the packet.
             number: the packet's number.
-            count: the messages that are sent.
-            tail: how many messages were ever sent into the channel before, modulo 2**24.
+            count: how many messages are sent.
+            tail: how many messages were sent into the channel before, modulo 2**24.
         """
         _INTENT.pack_into(self._memory, _INTENT_AT, 0, number, count, tail, sender)
         _WORD.pack_into(self._memory, _INTENT_AT, 1)
@@ -235,7 +238,7 @@ class ReceiveJournal:
         return found
 
     def note_senders(self, *, alone: bool, senders_seen: int) -> None:
-        """Record what the channel shows before this bridge sends into it.
+        """Record the other senders of the channel before this bridge sends into it.
 
         Args:
             alone: whether no other process that sends has the channel open.
@@ -244,13 +247,13 @@ class ReceiveJournal:
         _ALONE.pack_into(self._memory, _ALONE_AT, int(alone), senders_seen)
 
     def recover(self, tail: int, senders_seen: int) -> int:
-        """Find out how much of the packet was delivered that a bridge delivered when it was killed.
+        """Complete the entry of the packet that a killed bridge was delivering.
 
-        If this bridge was the only sender, the channel's count of messages tells. Otherwise the
-        packet is delivered again from its beginning.
+        If that bridge was the only sender, the channel's message count tells how many messages of
+        the packet it delivered. Otherwise the packet is delivered again from its beginning.
 
         Args:
-            tail: how many messages were ever sent into the channel, modulo 2**24.
+            tail: how many messages were sent into the channel so far, modulo 2**24.
             senders_seen: how many peers have ever become senders.
 
         Returns:

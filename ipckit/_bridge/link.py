@@ -1,4 +1,4 @@
-"""Link: what all bridges have in common: the file, the counts, and connecting again and again."""
+"""Link: the base class of all bridges, with the bridge's file, its counts, and reconnecting."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _TICK: Final = 0.25
-LINGER: Final = 5.0  # seconds for what is on the way when a bridge is closed
+LINGER: Final = 5.0  # seconds that a bridge waits for acknowledgements when it is closed
 
 
 def identity_of(fd: int, *, topic: bool) -> tuple[int, int, int]:
-    """Return what tells the memory of a channel or topic from another of the same name."""
+    """Return the device, inode and creation time of the memory of a channel or topic.
+
+    They distinguish it from an earlier channel or topic of the same name.
+    """
     status = os.fstat(fd)
     return (status.st_dev, status.st_ino, int(native.ring_look(fd, topic)["created"]))
 
@@ -41,18 +44,19 @@ class Link(ABC):
         url: the other end.
         direction: "send" or "receive".
         options: the options.
-        report: called with a line of text when the bridge begins to wait, and when it goes on.
+        report: called with a line of text when the bridge begins to wait, and when it continues.
 
     Raises:
         NotFound: a file of the options does not exist.
-        AccessDenied: this process may not read it.
+        AccessDenied: this process may not read a file of the options.
 
     Attributes:
-        counts: what it has done.
+        counts: the counts of messages, packets and lost connections.
         state: "starting", "connected" or "waiting".
-        reason: why it waits.
-        memory: the memory that a receiving bridge opens later, if it was given a handle; closed
-            when `run` ends.
+        reason: why the bridge waits; "" if it does not wait.
+        ready: set when the bridge is connected for the first time.
+        memory: the memory of the channel or topic, if the user passed a receiving bridge an open
+            one. The bridge opens it when it is connected. `run` closes the descriptor at its end.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Link(ABC):
         self.memory: Descriptor | None = None
 
     def stop(self) -> None:
-        """End `run`, after what is on the way has arrived or some seconds have passed."""
+        """End `run` after all sent messages are acknowledged, or after some seconds."""
         self._stop.set()
         self._change.set()
 
@@ -86,7 +90,8 @@ class Link(ABC):
         """Carry messages until `stop` is called.
 
         Raises:
-            IpcError: the bridge can't go on: the type is another, or the object was removed.
+            IpcError: the bridge can't continue, for example because the messages on the other side
+                are of another type, or because the channel or topic was removed.
         """
         ticker = asyncio.create_task(self._tick())
         try:
@@ -115,11 +120,12 @@ class Link(ABC):
     async def _pause(self, seconds: float) -> None:
         """Wait for some seconds, or until `stop` is called."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 can miss a cancellation
+            # Not `asyncio.wait_for`: in Python 3.11 it can miss a cancellation.
+            async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
     async def _until_stopped(self, session: Coroutine[Any, Any, None]) -> None:
-        """Run a session. After `stop`, it has some seconds to end by itself."""
+        """Run a session. After `stop`, cancel it if it does not end within some seconds."""
         running = asyncio.ensure_future(session)
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
@@ -129,25 +135,25 @@ class Link(ABC):
         finally:
             stopping.cancel()
             running.cancel()
-        # The library's calls may ignore a cancellation for as long as they wait.
+        # A call of the engine's library may ignore the cancellation until it has waited enough.
         await asyncio.wait({running}, timeout=1)
         if running.done() and not running.cancelled():
             running.result()
 
     @abstractmethod
     async def _session(self) -> None:
-        """Connect, and carry messages until `stop` is called.
+        """Connect to the engine, and carry messages until `stop` is called.
 
         Raises:
-            EngineAwayError: the connection is lost, or can't be made.
+            EngineAwayError: the engine can't be reached, or the connection is lost.
         """
 
     @abstractmethod
     def _finish(self) -> None:
-        """Close what the bridge has opened."""
+        """Close the channel or topic, and the bridge's file."""
 
     def _set_state(self, state: State, reason: str = "") -> None:
-        """Record what the bridge does now, and report it if that has changed."""
+        """Record the state of the bridge, and report when it begins to wait or continues."""
         if state == "waiting" and self.state != "waiting":
             self._report(f"{self.address} {self.url.text}: {reason}; waiting")
         elif state == "connected" and self.state == "waiting":
@@ -159,7 +165,10 @@ class Link(ABC):
             self._file.store_state(state, reason)
 
     async def _tick(self) -> None:
-        """Store the counts now and then, and let `_changed` look at what nothing reports."""
+        """Store the counts, and set `_change`, every `_TICK` seconds.
+
+        `_change` wakes the loops that check conditions for which there is no event.
+        """
         while True:
             if self._file is not None:
                 self._file.store_counts(self.counts)
@@ -170,14 +179,14 @@ class Link(ABC):
         """Check that the channel or topic still has its name.
 
         Raises:
-            Removed: it was removed.
+            Removed: the channel or topic was removed.
         """
         if self._fd >= 0 and not self.address.endswith(":") and os.fstat(self._fd).st_nlink == 0:
             message = "it was removed"
             raise Removed(message, errno=errno.EIDRM, op="bridge", target=self.address)
 
     def _opened_file(self, fd: int, size: int, *, topic: bool) -> BridgeFile:
-        """Open the file of this bridge, for the object whose memory is `fd`."""
+        """Open the file of this bridge, for the channel or topic whose memory is `fd`."""
         self._fd = fd
         identity = identity_of(fd, topic=topic)
         if self._file is None:
@@ -188,15 +197,16 @@ class Link(ABC):
         return self._file
 
     def _open_file_early(self, size: int) -> None:
-        """Open the file before the object can be opened, so that `ipckit doctor` shows a wait.
+        """Open the bridge's file before the channel or topic, so that `ipckit doctor` shows a wait.
 
         Raises:
-            InUse: another process has this bridge.
+            InUse: another process runs this bridge.
         """
-        if not self.address.endswith(":"):  # the name of the file contains the identity then
+        # The file's name contains the identity of an anonymous object, which is not known yet.
+        if not self.address.endswith(":"):
             self._file = BridgeFile(self.address, None, self.url.text, self.direction, size)
 
     async def _changed(self) -> None:
-        """Wait until `_change` is set; `_tick` sets it now and then."""
+        """Wait until `_change` is set. `_tick` sets it regularly."""
         await self._change.wait()
         self._change.clear()

@@ -1,4 +1,4 @@
-"""Create the link for an object and a URL: for a channel or topic, over NATS or zenoh."""
+"""Create the bridge for an address and a URL: of a channel or topic, over NATS or zenoh."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def receiver_of(
     """Return the link that sends messages into `target`; see `ipckit.bridge.receive`."""
     source = parse_url(url)
     kind, name = _kind_and_name(target)
-    # Duplicated now, because the caller may close the handle before the bridge is connected.
+    # Duplicate it now, because the caller may close the handle before the bridge is connected.
     memory = None if isinstance(target, str) else Descriptor(_duplicate(target))
     if kind == "topic":
 
@@ -88,7 +88,7 @@ def receiver_of(
 
 
 def _kind_and_name(given: Object) -> tuple[str, str]:
-    """Return the kind and the name of a channel or topic; "" if it is anonymous."""
+    """Return the kind and the name of a channel or topic; the name of an anonymous one is ""."""
     if isinstance(given, Channel):
         return "channel", str(given.name or "").removeprefix("/")
     if isinstance(given, Topic):
@@ -104,7 +104,7 @@ def check_ends(address: str, url: str) -> None:
     """Check the two ends of a bridge without opening them.
 
     Raises:
-        InvalidArgument: one is invalid, or they do not fit each other.
+        InvalidArgument: the address or the URL is invalid, or the URL of a channel is zenoh's.
     """
     scheme = parse_url(url).scheme
     if _kind_and_name(address)[0] == "channel" and scheme == "zenoh":
@@ -116,17 +116,17 @@ def _duplicate(handle: Channel[Any] | Topic[Any]) -> int:
 
 
 def _topic_of(given: Object, name: str) -> Topic[bytes]:
-    """Open a topic for its messages as bytes."""
+    """Open a topic so that its messages are bytes."""
     if isinstance(given, str):
         return Topic.open(name, RawCodec(), peer_gone="wait")
     return Topic.from_fd(_duplicate(given), RawCodec(), peer_gone="wait")
 
 
 def _made_topic(name: str, status: Status, options: BridgeOptions) -> Topic[bytes]:
-    """Open a topic, or create it like the one on the other side.
+    """Open a topic, or create it with the capacity, history and size of the one on the other side.
 
     Raises:
-        LayoutMismatch: it exists, and its messages are of another type.
+        LayoutMismatch: the topic exists, and its messages are of another type.
     """
     capacity = options.capacity or status.capacity
     same = capacity == status.capacity and not status.type.size
@@ -137,7 +137,7 @@ def _made_topic(name: str, status: Status, options: BridgeOptions) -> Topic[byte
         history=min(capacity, status.history),
         size=status.size if same else None,
     )
-    try:  # without the codec, because the native code is faster then
+    try:  # open it again without the codec, because the native code is faster then
         return Topic.from_fd(_duplicate(made), RawCodec(), peer_gone="wait")
     finally:
         made.close()

@@ -1,4 +1,4 @@
-"""The hint for a library that is not installed."""
+"""Import the library of an engine, or raise an error that says how to install it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ def needs(module: str, package: str, extra: str) -> Any:
 
     Args:
         module: the module to import.
-        package: the package that has it.
-        extra: the extra of ipckit that installs it.
+        package: the package that contains the module.
+        extra: the extra of ipckit that installs the package.
+
+    Returns:
+        The module.
 
     Raises:
-        NotFound: it is not installed.
+        NotFound: the package is not installed.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Topics over NATS core: the server passes packets on, and keeps none."""
+"""NatsCore: send and receive the packets of topics over core NATS, which stores no messages."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class NatsCore:
 
     @property
     def last_error(self) -> str:
-        """Why the connection was lost, if that is known."""
+        """Why the connection was lost; "" if the reason is not known."""
         return self._session.last_error
 
     @property
     def longest(self) -> int:
-        """The bytes of the longest message that the server takes."""
+        """The size of the longest message that the server accepts, in bytes."""
         return self._session.max_payload
 
     def _subject(self, path: str) -> str:
@@ -62,7 +62,8 @@ class NatsCore:
 
         client = self._session.client
         try:
-            # The credits limit what can wait. nats-py would drop what is above its own limits.
+            # The credits limit how many packets can wait. nats-py would drop packets above limits
+            # of its own; 0 means no limit.
             await client.subscribe(
                 self._subject(path), cb=received, pending_msgs_limit=0, pending_bytes_limit=0
             )
@@ -73,6 +74,6 @@ class NatsCore:
 
 @asynccontextmanager
 async def nats_core(url: BridgeUrl, options: BridgeOptions, name: str) -> AsyncGenerator[NatsCore]:
-    """Connect to the server, for an ``async with`` block; see `nats_session`."""
+    """Connect to a NATS server for an ``async with`` block; see `nats_session`."""
     async with nats_session(url, options, name) as session:
         yield NatsCore(session, url.name)

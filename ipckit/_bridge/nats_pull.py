@@ -1,4 +1,4 @@
-"""Requests for packets to the consumer of a JetStream stream."""
+"""Pull: request packets from the consumer of a JetStream stream."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _PULL_SECONDS: Final = 5.0
 
 
 class Pull:
-    """Requests for packets to the consumer of a stream.
+    """Requests packets from a pull consumer of JetStream.
 
-    `fetch` of nats-py takes several turns of the event loop for each message, and does not ask
-    before it has got what it asked for.
+    nats-py's own `fetch` needs several turns of the event loop for each message. It also sends the
+    next request only after all messages of the last one have arrived.
 
     Args:
         client: the connection.
-        name: the name of the stream and of the consumer.
-        got: called for each packet.
+        name: the name of the stream, which is also the name of the consumer.
+        got: called with each packet that arrives.
 
     Attributes:
         client: the connection.
-        asked: packets that were asked for, and that have not arrived.
-        problem: why no more arrive; "" if they do.
+        asked: number of packets that were requested, and that have not arrived yet.
+        problem: why no more packets can arrive; "" if they can.
     """
 
     def __init__(self, client: Any, name: str, got: Callable[[Msg], None]) -> None:
@@ -42,11 +42,11 @@ class Pull:
         self.problem = ""
 
     async def start(self) -> None:
-        """Subscribe to the answers."""
+        """Subscribe to the inbox in which the requested packets arrive."""
         await self.client.subscribe(self._inbox, cb=self._arrived)
 
     async def ask(self, count: int) -> None:
-        """Ask for packets.
+        """Request `count` packets.
 
         Raises:
             EngineAwayError: the connection is lost.
@@ -62,7 +62,7 @@ class Pull:
             raise EngineAwayError(words_of(exc)) from None
 
     def check(self) -> None:
-        """Forget requests that the server seems to have forgotten.
+        """Forget the requests if the server has been silent for longer than they last.
 
         Raises:
             EngineAwayError: the stream or the consumer was removed.
@@ -78,7 +78,7 @@ class Pull:
         if status is None:
             self.asked = max(0, self.asked - 1)
             self._got(msg)
-        elif status in {"408", "409"}:  # a request has ended: its time is over, or it is refused
+        elif status in {"408", "409"}:  # the server ended a request: it expired, or was refused
             left = msg.headers.get("Nats-Pending-Messages", "") if msg.headers else ""
             self.asked = max(0, self.asked - int(left)) if left.isdecimal() else 0
             words = msg.headers.get("Description", "") if msg.headers else ""

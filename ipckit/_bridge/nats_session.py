@@ -1,4 +1,4 @@
-"""A connection to a NATS server, and the JetStream stream of a bridge there."""
+"""NatsSession: a connection to a NATS server, and the JetStream stream of a bridge on it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _LEAVE_SECONDS: Final = 1.0
 
 
 class EngineAwayError(Exception):
-    """The server can't be reached, or can't do what is needed now; the bridge tries again."""
+    """The engine can't be reached, or can't serve the bridge now. The bridge tries again."""
 
 
 class Refusal(Exception):  # noqa: N818 - the answer to a packet
     """The server did not store a packet.
 
     Args:
-        why: the server's words.
-        wrong_last: the packet before it was not the last one in the stream.
+        why: the server's explanation.
+        wrong_last: the last packet in the stream is not the one that the bridge sent before.
         no_stream: there is no stream, or no JetStream.
     """
 
@@ -55,12 +55,12 @@ class Refusal(Exception):  # noqa: N818 - the answer to a packet
 
 
 class NatsSession:
-    """A connection, until it breaks.
+    """One connection to a NATS server. After it is lost, the bridge makes a new `NatsSession`.
 
     Attributes:
-        client: the connection of nats-py.
+        client: the client object of nats-py.
         broken: done when the connection is lost.
-        max_payload: the bytes of the longest message that the server takes.
+        last_error: the last error that nats-py reported, as text; "" if there was none.
     """
 
     def __init__(self, url: BridgeUrl, client: Any) -> None:
@@ -73,6 +73,7 @@ class NatsSession:
 
     @property
     def max_payload(self) -> int:
+        """The size of the longest message that the server accepts, in bytes."""
         most: int = self.client.max_payload
         return most
 
@@ -88,7 +89,7 @@ class NatsSession:
                 connect_timeout=_CONNECT_SECONDS,
                 ping_interval=_PING_SECONDS,
                 max_outstanding_pings=2,
-                flush_timeout=_FLUSH_SECONDS,  # by default a call waits for ever
+                flush_timeout=_FLUSH_SECONDS,  # without it, a call can wait forever
                 error_cb=self.note_error,
                 closed_cb=self.note_closed,
                 disconnected_cb=self.note_closed,
@@ -99,16 +100,21 @@ class NatsSession:
             raise EngineAwayError(refusal or self.last_error or words_of(exc)) from None
 
     async def note_error(self, error: Exception) -> None:
+        """Store the text of an error, for the exception that is raised later."""
         self.last_error = words_of(error)
 
     async def note_closed(self) -> None:
+        """Complete `broken`."""
         self._set_broken()
 
     async def watch(self, life: asyncio.Timeout) -> None:
-        """See that the connection is lost, and end what still waits for it then.
+        """Wait until the connection is lost, and then end the block of `nats_session`.
 
-        nats-py may fail while it closes, and then it does not call `note_closed`. A call that waits
-        for a server that is frozen, or behind a link that is cut, goes on waiting.
+        If nats-py fails while it closes, it does not call `note_closed`. A call that waits for a
+        frozen server, or for one behind a cut link, would continue to wait.
+
+        Args:
+            life: the timeout of the block. It expires one second after the loss.
         """
         while not self.client.is_closed:
             await asyncio.sleep(_WATCH_SECONDS)
@@ -121,7 +127,16 @@ class NatsSession:
             self.broken.set_result(None)
 
     async def _request(self, what: str, call: Any) -> Any:
-        """Await a request to the server, which can fail because the server is away."""
+        """Await a request to the server.
+
+        Args:
+            what: the name of the request, for the message of the exception.
+            call: the coroutine of nats-py that sends the request.
+
+        Raises:
+            EngineAwayError: the request failed, or the server did not answer in time.
+            nats.js.errors.NotFoundError: the stream or the consumer does not exist.
+        """
         import nats.errors  # noqa: PLC0415
         import nats.js.errors  # noqa: PLC0415
 
@@ -146,7 +161,7 @@ class NatsSession:
 
         Raises:
             EngineAwayError: the server can't be reached, or has no JetStream.
-            LayoutMismatch: the stream is not that of a bridge.
+            LayoutMismatch: the stream was not made by a bridge.
         """
         import nats.js.errors  # noqa: PLC0415
 
@@ -167,7 +182,7 @@ class NatsSession:
 
         Raises:
             EngineAwayError: the server can't be reached, or has no room for the stream.
-            LayoutMismatch: the stream has messages of another type, or is not that of a bridge.
+            LayoutMismatch: the stream has messages of another type, or was not made by a bridge.
         """
         from nats.js.api import (  # noqa: PLC0415
             DiscardPolicy,
@@ -194,12 +209,14 @@ class NatsSession:
         if found is not None:
             payload.check_same(found, f"stream {self._url.name} at {self._url.server}")
 
-    # -- packets out -------------------------------------------------------------------------------
+    # -- publishing packets ------------------------------------------------------------------------
 
     async def listen(self, answers: Callable[[int, Exception | None], None]) -> None:
-        """Call `answers` with the number of each packet that is answered.
+        """Subscribe to the server's answers to packets.
 
-        Its second argument is None if the packet is stored, else the `Refusal`.
+        Args:
+            answers: called for each answer, with the number of the packet, and with None if the
+                server has stored the packet, or else the `Refusal`.
         """
         self._answers = answers
         self._inbox = self.client.new_inbox()
@@ -208,7 +225,7 @@ class NatsSession:
     async def _answered(self, msg: Msg) -> None:
         number = int(msg.subject.rpartition(".")[2])
         problem: Exception | None = None
-        if not msg.data:  # the server says that nothing takes this subject
+        if not msg.data:  # the server's "no responders": no stream has this subject
             problem = Refusal("the stream was removed", no_stream=True)
         elif msg.data.startswith(b'{"error"'):
             error: dict[str, Any] = json.loads(msg.data)["error"]
@@ -223,7 +240,7 @@ class NatsSession:
         Args:
             number: the packet's number.
             data: the packet.
-            id: the packet's id, by which the server leaves out one that it has.
+            id: the packet's id. The server ignores a packet if it has stored one with this id.
             after: the id of the packet that must be the last one in the stream; None for any.
 
         Raises:
@@ -240,13 +257,13 @@ class NatsSession:
         except (nats.errors.Error, OSError) as exc:
             raise EngineAwayError(words_of(exc)) from None
 
-    # -- packets in --------------------------------------------------------------------------------
+    # -- receiving packets -------------------------------------------------------------------------
 
     async def make_consumer(self, window: int) -> None:
-        """Create the consumer of the receiving sides, unless it exists.
+        """Create the consumer that all receiving bridges of the stream share, unless it exists.
 
         Args:
-            window: packets that may be unacknowledged.
+            window: how many unacknowledged packets one bridge may have.
 
         Raises:
             EngineAwayError: the server can't be reached.
@@ -270,7 +287,7 @@ class NatsSession:
                 await self._request("create the consumer", call)
 
     async def unacknowledged(self) -> int:
-        """Return how many packets the server has sent that no receiver has acknowledged yet.
+        """Return how many delivered packets are not acknowledged, for all receiving bridges.
 
         Raises:
             EngineAwayError: the server can't be reached, or the stream or consumer was removed.
@@ -292,35 +309,35 @@ class NatsSession:
 
 
 def words_of(exc: BaseException) -> str:
-    """Return an exception of nats-py as words."""
+    """Return the message of an exception of nats-py, for users."""
     if isinstance(exc, TimeoutError) and not exc.args:
         return "the server does not answer"
     if isinstance(exc, OSError) and exc.errno:
         return _words_of_os_error(exc)
-    if getattr(exc, "description", "") is None:  # an answer of JetStream without words
+    if getattr(exc, "description", "") is None:  # an answer of JetStream without a description
         return "JetStream does not answer"
     text: str = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
-    if text.startswith("'") and text.endswith("'"):  # what the server says before it hangs up
+    if text.startswith("'") and text.endswith("'"):  # the server quotes its last error message
         text = text[1:-1]
     return text or type(exc).__name__
 
 
 def _words_of_os_error(exc: OSError) -> str:
-    # The numbers of these are not those of errno.
+    # The first three classes do not use the numbers of errno.
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the server's certificate is not accepted: {exc.verify_message}"
     if isinstance(exc, ssl.SSLError):
         return f"TLS failed: {(exc.reason or str(exc)).replace('_', ' ').lower()}"
     if isinstance(exc, socket.gaierror):
         return exc.strerror or "the name of the host is unknown"
-    return os.strerror(exc.errno or 0)  # asyncio's own text names only the address
+    return os.strerror(exc.errno or 0)  # asyncio's own message only names the address
 
 
 def _refusal_of_tls(client: Any) -> str:
-    """Return why the server refused a connection during TLS; "" if it did not, or nobody knows.
+    """Return why the TLS handshake with the server failed; "" if it did not, or if unknown.
 
-    nats-py may see the end of the connection only, and asyncio knows the reason. nats-py has no
-    public name for what asyncio gave it.
+    nats-py may only see that the connection has ended. The stream reader of asyncio has the reason,
+    and nats-py has no public attribute for that reader.
     """
     with suppress(AttributeError):
         found = client._transport._io_reader.exception()
@@ -332,8 +349,9 @@ def _refusal_of_tls(client: Any) -> str:
 def _client(*, wants_tls: bool) -> Any:
     """Return a client of nats-py that is not connected yet.
 
-    If the server does not ask for TLS, nats-py goes on without it, and sends its credentials. An
-    attacker who can change what travels can take the server's wish for TLS away.
+    If the server does not ask for TLS, nats-py continues without it, and sends the credentials. An
+    attacker between the two machines could remove the server's request for TLS. So the client
+    checks the request if TLS is wanted.
     """
     import nats.errors  # noqa: PLC0415
     from nats.aio.client import Client  # noqa: PLC0415
@@ -352,15 +370,17 @@ def _client(*, wants_tls: bool) -> Any:
 async def nats_session(
     url: BridgeUrl, options: BridgeOptions, name: str
 ) -> AsyncGenerator[NatsSession]:
-    """Connect to the server, for an ``async with`` block.
+    """Connect to a NATS server for an ``async with`` block.
 
     Args:
         url: the URL of the bridge.
-        options: its options.
-        name: the name of the connection, which the server shows.
+        options: the options of the bridge.
+        name: the name of the connection, which the server shows in its monitoring.
 
     Raises:
         EngineAwayError: the server can't be reached, or a call in the block has failed.
+        NotFound: nats-py or nkeys is not installed.
+        InvalidArgument: a file for TLS has no certificate or key as PEM.
     """
     needs("nats", "nats-py", "nats")
     import nats.errors  # noqa: PLC0415
@@ -378,7 +398,7 @@ async def nats_session(
         async with life:
             await session.connect(name, **given)
             yield session
-    except nats.errors.Error as exc:  # by any call of nats-py
+    except nats.errors.Error as exc:  # any call of nats-py can raise it
         raise EngineAwayError(session.last_error or words_of(exc)) from None
     except TimeoutError:
         if not life.expired():
@@ -390,14 +410,15 @@ async def nats_session(
 
 
 async def _close(client: Any) -> None:
-    """Close a connection, and end what nats-py leaves behind if it fails, or has failed before.
+    """Close a connection, and cancel the tasks that nats-py leaves running after an error.
 
-    asyncio would print a warning for each task. nats-py has no public names for them.
+    asyncio would print a warning for each of these tasks. nats-py has no public names for them.
     """
-    with suppress(Exception):  # the connection is of no more use
-        async with asyncio.timeout(_CLOSE_SECONDS):  # it sends what waits, if it can
+    with suppress(Exception):  # the connection is not used any more
+        async with asyncio.timeout(_CLOSE_SECONDS):  # `close` sends the packets that still wait
             await client.close()
-    with suppress(AttributeError):  # there is no connection, or other names are used now
+    # There may be no connection, or another version of nats-py may use other names.
+    with suppress(AttributeError):
         client._transport._io_writer.transport.abort()
     tasks = [
         getattr(client, f"_{each}_task", None) for each in ("reading", "ping_interval", "flusher")

@@ -1,4 +1,4 @@
-"""The options of bridges."""
+"""BridgeOptions: limits of a bridge, and the files with its credentials."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ class BridgeOptions:
     """The options of a bridge. Secrets are in files, because other users can see command lines.
 
     Attributes:
-        credentials: a file with credentials of NATS (``.creds``).
-        tls_ca: a file with certificates of authorities, as PEM. One of them must have signed the
-            server's certificate.
-        tls_cert: a file with this client's certificate, as PEM.
-        tls_key: a file with the key of that certificate, as PEM.
-        zenoh_config: a file with the configuration of zenoh, as JSON5; it can have TLS and
-            credentials.
-        storage: where a new JetStream stream keeps messages: "file" (the default) or "memory".
-        max_bytes: bytes that a new JetStream stream keeps; 1 GiB by default. When it is full, the
-            sending bridge waits.
-        window: packets on the way at one time, 1 to 256; 64 by default.
-        packet_messages: messages in one packet at most; 1024 by default.
-        packet_bytes: bytes of messages in one packet, unless a single one has more; 131072 by
-            default.
-        capacity: of a channel or topic that the receiving side creates; by default as `create` has
-            it for a channel, and as on the other side for a topic.
-        when_full: of a topic: "wait" (the default) makes publishers wait for the other side;
-            "drop_oldest" drops messages that the other side can't take, and counts them.
+        credentials: path of a NATS credentials file (``.creds``).
+        tls_ca: path of a PEM file with certificates of authorities. One of them must have signed
+            the server's certificate.
+        tls_cert: path of a PEM file with this client's certificate.
+        tls_key: path of a PEM file with the key of that certificate.
+        zenoh_config: path of a zenoh configuration, JSON5, which can contain TLS and credentials.
+        storage: where a new JetStream stream stores messages: "file" (the default) or "memory".
+        max_bytes: the most bytes that a new JetStream stream stores; 1 GiB by default. When the
+            stream is full, the sending bridge waits.
+        window: the most unacknowledged packets, 1 to 256; 64 by default.
+        packet_messages: the most messages in a packet; 1024 by default.
+        packet_bytes: the most bytes of messages in a packet; 131072 by default. A longer message
+            has a packet of its own.
+        capacity: the capacity of a channel or topic that the receiving bridge creates. By default
+            that of `Channel.create` for a channel, and that of the other side for a topic.
+        when_full: for a topic, if the other side is slow: "wait" (the default) makes publishers
+            wait; "drop_oldest" drops the oldest messages that wait, and counts them as lost.
+
+    Raises:
+        InvalidArgument: a number is outside its range, `storage` or `when_full` has another value,
+            or `tls_key` was passed without `tls_cert`.
 
     Example:
         >>> from ipckit.bridge import BridgeOptions
@@ -72,11 +75,11 @@ class BridgeOptions:
             raise _invalid("tls_key needs tls_cert")
 
     def check_files(self) -> None:
-        """Check that this process can read the files, so that no bridge waits in vain.
+        """Check that this process can read the files, before the bridge waits for an engine.
 
         Raises:
-            NotFound: there is no such file.
-            AccessDenied: this process may not read it.
+            NotFound: a file does not exist.
+            AccessDenied: this process may not read a file.
         """
         for path in (self.credentials, self.tls_ca, self.tls_cert, self.tls_key, self.zenoh_config):
             if path is not None:
@@ -87,10 +90,13 @@ class BridgeOptions:
                     raise from_errno(code, op="open", target=f"file {path}") from None
 
     def tls(self, *, wanted: bool) -> ssl.SSLContext | None:
-        """Return the context of TLS; None if TLS is neither wanted nor configured.
+        """Return the TLS context; None if TLS is neither wanted nor configured.
+
+        Args:
+            wanted: whether the URL demands TLS.
 
         Raises:
-            InvalidArgument: a file has no certificate or key as PEM.
+            InvalidArgument: a PEM file contains no certificate or key, or an invalid one.
         """
         if not wanted and self.tls_ca is None and self.tls_cert is None:
             return None
@@ -101,7 +107,7 @@ class BridgeOptions:
                 path = self.tls_cert
                 context.load_cert_chain(path, self.tls_key)
         except ssl.SSLError as exc:
-            raise _invalid(f"{path} is not what it should be as PEM: {exc}") from None
+            raise _invalid(f"{path} is not a valid PEM file: {exc}") from None
         return context
 
 

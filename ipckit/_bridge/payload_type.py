@@ -1,4 +1,4 @@
-"""The type of the messages, as it travels with a stream of a bridge."""
+"""PayloadType: the type of the messages of a bridge, which both sides compare."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PayloadType:
     """A type of messages.
 
     Attributes:
-        fingerprint: its number in the headers of channels and topics.
+        fingerprint: the number of the type in the headers of channels and topics.
         text: the type as text, for people.
-        size: the bytes of each message; 0 if messages differ in size.
-        byteorder: of the machine that writes the messages: "little" or "big".
+        size: the size of each message in bytes; 0 if messages differ in size.
+        byteorder: the byte order of the machine that writes the messages: "little" or "big".
     """
 
     fingerprint: int
@@ -40,7 +40,7 @@ class PayloadType:
         return DescribedCodec(self.fingerprint, self.text, self.size or None)
 
     def metadata(self) -> dict[str, str]:
-        """Return the type as names and values that a stream keeps."""
+        """Return the type as the metadata of a JetStream stream: names and values."""
         return {
             f"{_PREFIX}format": _FORMAT,
             f"{_PREFIX}fingerprint": f"{self.fingerprint:#018x}",
@@ -64,7 +64,7 @@ class PayloadType:
         """Check that the messages on the other side have this type.
 
         Raises:
-            LayoutMismatch: they have another type, or another byte order.
+            LayoutMismatch: they have another type or another byte order.
         """
         if self.fingerprint != other.fingerprint:
             message = f"the messages there are {other.text}, and the messages here are {self.text}"
@@ -78,15 +78,15 @@ def type_of_object(fd: int, *, topic: bool) -> PayloadType:
     """Return the type of the messages of a channel or topic.
 
     Args:
-        fd: the descriptor of its memory.
-        topic: whether it is a topic.
+        fd: the descriptor of the memory of the channel or topic.
+        topic: True for a topic, False for a channel.
     """
     facts: dict[str, Any] = native.ring_look(fd, topic)
     return PayloadType(facts["fingerprint"], facts["type"], facts["item_size"])
 
 
 def is_type(found: object) -> bool:
-    """Return whether what has arrived describes a type, of this version or another."""
+    """Return whether a decoded JSON value is the metadata of a type, of any version of ipckit."""
     if not isinstance(found, dict):
         return False
     names = cast("dict[object, object]", found)
@@ -94,7 +94,11 @@ def is_type(found: object) -> bool:
 
 
 def type_of_metadata(metadata: Mapping[str, str], target: str) -> PayloadType:
-    """Return the type that a stream keeps.
+    """Return the type from the metadata of a stream.
+
+    Args:
+        metadata: the metadata.
+        target: the name of the stream, for the message of the exception.
 
     Raises:
         LayoutMismatch: the stream was not made by a bridge, or by one of another version.

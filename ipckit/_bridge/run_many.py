@@ -1,4 +1,4 @@
-"""Run several bridges in one event loop, until they are to stop."""
+"""`run` and Route: run several bridges in one event loop."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ipckit._bridge.link import Link
     from ipckit._core.bridge_file import Direction
 
-# Seconds that a bridge gets to stop. One that is not connected has nothing to wait for, but it may
-# be in the middle of a connect.
+# Seconds in which a bridge must stop. A bridge that is not connected waits for no acknowledgements,
+# but it may be connecting.
 _STOP_CONNECTED: Final = LINGER + 5.0
 _STOP_OTHERS: Final = 1.0
 
@@ -31,13 +31,14 @@ class Route:
     """A bridge that `run` runs.
 
     Attributes:
-        direction: "send" to carry messages of the object to the URL, "receive" for the other way.
-        address: the channel or topic here, such as ``"channel:jobs"``.
+        direction: "send" to carry messages from `address` to `url`; "receive" for the other
+            direction.
+        address: address of the channel or topic on this machine, such as ``"channel:jobs"``.
         url: the other end; see `forward`.
         options: files with credentials, limits, and so on.
 
     Raises:
-        InvalidArgument: the address or the URL is invalid, or they do not fit each other.
+        InvalidArgument: the address or the URL is invalid, or the URL of a channel is zenoh's.
 
     Example:
         >>> from ipckit.bridge import Route
@@ -63,17 +64,18 @@ async def run(
 ) -> list[Exception | None]:
     """Run bridges in this event loop, until all have ended.
 
-    If one ends with an error, the others go on.
+    If one bridge ends with an error, the others continue.
 
     Args:
         routes: the bridges.
-        stop: when it is set, the bridges take no more messages, wait some seconds for those on
-            the way, and end. None (default) runs them until this call is cancelled.
-        report: called with a line of text when a bridge begins to wait, when it goes on, and when
-            it ends with an error; by default it writes to standard error.
+        stop: an event that stops the bridges. When it is set, they take no more messages, wait
+            some seconds for the acknowledgements of those that they have sent, and end. None
+            (default) runs them until this call is cancelled.
+        report: called with a line of text when a bridge begins to wait, when it continues, and when
+            it ends with an error. By default the lines are written to standard error.
 
     Returns:
-        For each route the error that ended it, or None.
+        For each route the exception that ended its bridge, or None.
 
     Example:
         >>> import asyncio
@@ -96,16 +98,16 @@ def _link_of(route: Route, report: Callable[[str], None]) -> Link:
 async def _run_one(
     route: Route, stop: asyncio.Event, report: Callable[[str], None]
 ) -> Exception | None:
-    """Run a bridge; return the error that ended it, or None."""
-    # Any error: one bridge must not end the others.
+    """Run a bridge; return the exception that ended it, or None."""
+    # Catch every exception, because one bridge must not end the others.
     try:
         link = _link_of(route, report)
         running = asyncio.create_task(link.run())
         try:
             await _until_stopped(link, running, stop)
         finally:
-            running.cancel()  # it does nothing if the bridge has ended
-            # The library of an engine may ignore the cancellation for as long as a call waits.
+            running.cancel()
+            # A call of the engine's library may ignore the cancellation until it has waited enough.
             await asyncio.wait({running}, timeout=_STOP_OTHERS)
         if running.done() and not running.cancelled():
             running.result()

@@ -1,4 +1,4 @@
-"""What the bridges of topics need of an engine: to send bytes by a path, and to receive them."""
+"""TopicEngine: the interface through which bridges of topics use NATS or zenoh."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 
 class TopicEngine(Protocol):
-    """A connection of an engine, until it breaks. All calls are from the event loop.
+    """A connection to an engine, which sends and receives packets of bytes.
 
-    What one side sends by one path arrives in order. Some of it can be missing.
+    A packet is sent to a path, such as ``"up"``, below the name in the URL. Packets that one side
+    sends to one path arrive in order, but some can be missing. All methods are called in the event
+    loop.
 
     Attributes:
         broken: done when the connection is lost.
-        last_error: why, if that is known.
-        longest: the bytes of the longest packet.
+        last_error: why the connection was lost; "" if the reason is not known.
+        longest: the size of the longest packet that can be sent, in bytes.
     """
 
     broken: asyncio.Future[None]
@@ -32,17 +34,17 @@ class TopicEngine(Protocol):
     def longest(self) -> int: ...
 
     def prepared(self, parts: Sequence[memoryview | bytes]) -> Any:
-        """Return the bytes of some parts, as `send` takes them most quickly, also several times."""
+        """Join parts of a packet, in the form that `send` sends fastest, also more than once."""
 
     async def send(self, path: str, data: Any) -> None:
-        """Send bytes, or what `prepared` has returned, by a path below the name in the URL.
+        """Send bytes, or a result of `prepared`, to a path.
 
         Raises:
             EngineAwayError: the connection is lost.
         """
 
     async def listen(self, path: str, got: Callable[[bytes], None]) -> None:
-        """Call `got`, in the event loop, for each packet that is sent by a path.
+        """Call `got`, in the event loop, with each packet that is sent to a path.
 
         Raises:
             EngineAwayError: the connection is lost.
@@ -57,14 +59,15 @@ async def topic_engine(
 
     Args:
         url: the URL of the bridge.
-        options: its options.
-        name: the name of the connection, for people.
-        sends: whether this is the sending side, on which zenoh listens.
+        options: the options of the bridge.
+        name: the name of the connection, which a NATS server shows in its monitoring.
+        sends: whether this is the sending bridge, which listens at the address of the URL over
+            zenoh.
 
     Raises:
         EngineAwayError: the engine can't be reached.
-        NotFound: its library is not installed.
-        InvalidArgument: the file with zenoh's configuration is invalid.
+        NotFound: the library of the engine is not installed.
+        InvalidArgument: the zenoh configuration or a PEM file is invalid.
     """
     if url.scheme == "zenoh":
         from ipckit._bridge.zenoh_engine import zenoh_engine as opened  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Feed: the messages of a topic for one receiving bridge."""
+"""Feed: send the messages of a topic to one receiving bridge."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from ipckit._core.bridge_file import Counts
     from ipckit.topic import Subscription
 
-# From this length on, each message travels in a packet of its own, which is copied from the topic's
-# memory once.
+# From this length on, each message has a packet of its own. It is copied only once, from the
+# topic's memory to the packet.
 _LONG: Final = 1 << 15
-_FIRST_GUESS: Final = 1024  # bytes of a message, while none was seen
+_FIRST_GUESS: Final = 1024  # the assumed length of a message before the first one
 _LENGTH_SIZE: Final = 4
 
 
 class Sender(Protocol):
-    """What a feed uses of the sending bridge, which `TopicSender` documents."""
+    """The part of the sending bridge that a feed uses; see `TopicSender`."""
 
     options: BridgeOptions
     counts: Counts
@@ -46,14 +46,14 @@ class Sender(Protocol):
 
     @property
     def longest(self) -> int:
-        """The bytes of messages that a packet can have."""
+        """The most bytes of messages in a packet."""
         ...
 
     def check_length(self, length: int) -> None:
-        """Check that messages fit into a packet."""
+        """Check that messages of `length` bytes fit into a packet."""
 
     def status(self, first: int | None, sent: int) -> Status:
-        """Return what to tell a receiving bridge."""
+        """Return the status for a receiving bridge."""
         ...
 
     async def send(self, path: str, data: Any) -> None:
@@ -61,7 +61,14 @@ class Sender(Protocol):
 
 
 class _Sent(NamedTuple):
-    """A packet that was sent, and is not acknowledged."""
+    """A packet that was sent, and is not acknowledged yet.
+
+    Attributes:
+        end: the number after its last message.
+        messages: how many messages it contains.
+        size: its size in bytes.
+        data: the packet, from `TopicEngine.prepared`.
+    """
 
     end: int
     messages: int
@@ -70,19 +77,20 @@ class _Sent(NamedTuple):
 
 
 class Feed:
-    """A subscription to the topic, and what is on the way to the receiving bridge.
+    """A subscription to the topic for one receiving bridge, and the packets sent to that bridge.
 
-    The receiving bridge says how many packets and bytes may be on the way. While there are that
-    many, the feed takes no more from its subscription. So publishers wait, or the subscription
-    loses messages, as for any subscriber that is slow.
+    The receiving bridge limits how many packets and bytes may be unacknowledged. While the limit is
+    reached, the feed receives no more messages from its subscription. Then publishers wait, or the
+    subscription loses messages, as with any slow subscriber.
 
     Args:
         sender: the sending bridge.
         subscription: the subscription, with the history. The feed closes it.
-        hello: what the receiving bridge has said first.
+        hello: the first hello of the receiving bridge.
 
     Attributes:
-        unacknowledged: the messages on the way.
+        unacknowledged: number of messages that are sent, and not acknowledged yet.
+        first: the number of the first message for the receiving bridge.
     """
 
     def __init__(self, sender: Sender, subscription: Subscription[bytes], hello: Hello) -> None:
@@ -94,7 +102,7 @@ class Feed:
         self._flying_bytes = 0
         self.unacknowledged = 0
         self._answer = False
-        self._again: int | None = None  # send what is on the way again, from this number on
+        self._again: int | None = None  # send unacknowledged packets again, from this number on
         self._wake = asyncio.Event()
         self._until: int | None = None  # take no messages from this number on
         self.first = self._start(hello)
@@ -102,18 +110,18 @@ class Feed:
         self.hear(hello)
 
     def _start(self, hello: Hello) -> int:
-        """Skip the history that the receiver has. Return the number from which on it gets all."""
+        """Skip the messages that the receiver has. Return the number of the first one it gets."""
         first = self._subscription._position
         position = hello.positions.get(self._sender.id)
         if position is None or position.seen > self._sender.published:
-            return first  # new, or its numbers are not those of this topic
+            return first  # the receiver is new, or its position is not one of this topic
         with suppress(WouldBlock):
             while self._subscription._position < position.seen:
                 self._subscription.receive_view(timeout=0).release()
         return position.seen
 
     def hear(self, hello: Hello) -> None:
-        """Take note of what the receiving bridge says."""
+        """Process a hello of the receiving bridge."""
         self._heard_at = time.monotonic()
         self._packets, self._bytes = hello.packets, hello.room
         position = hello.positions.get(self._sender.id)
@@ -133,22 +141,22 @@ class Feed:
 
     @property
     def silent(self) -> bool:
-        """Whether the receiving bridge was not heard for so long that it is gone."""
+        """Whether the receiving bridge has sent no hello for `GONE_AFTER` seconds."""
         return time.monotonic() - self._heard_at > GONE_AFTER
 
     @property
     def is_done(self) -> bool:
-        """Whether all messages are published on the other side."""
+        """Whether the receiving bridge has acknowledged all messages."""
         if self._until is not None:
             return not self._flying and self._sent >= self._until
         return not self._flying and not len(self._subscription)
 
     def wake(self) -> None:
-        """Make `run` look again, because there is an engine again."""
+        """Wake `run`, because the engine is connected again."""
         self._wake.set()
 
     def finish(self) -> None:
-        """Take only the messages that are unread now."""
+        """Send only the messages that are unread now, and no later ones."""
         unread = len(self._subscription)
         self._until = self._sent if not unread else self._sender.published
 
@@ -166,11 +174,11 @@ class Feed:
                 if engine is None or not await self._step():
                     await self._waited()
             except EngineAwayError:
-                # The receiver will ask for what it does not get.
+                # The receiving bridge asks for the packets that it did not get.
                 await asyncio.sleep(0.1)
 
     async def _step(self) -> bool:
-        """Send something. Return whether there was something to send."""
+        """Send a status or packets. Return False if there is nothing to send now."""
         send = self._sender.send
         if self._answer:
             self._answer = False
@@ -183,7 +191,8 @@ class Feed:
         elif self._is_full() or not (found := self._take()):
             return False
         else:
-            # All of them first: they are on the way even if the connection is lost now.
+            # Record all packets before the first is sent. If the connection is lost now, the
+            # receiving bridge asks for all of them.
             for sent in found:
                 self._flying.append(sent)
                 self._flying_bytes += sent.size
@@ -192,11 +201,11 @@ class Feed:
             for sent in found:
                 await send(self._path, sent.data)
             if len(self._flying) * 2 > self._packets or self._flying_bytes * 2 > self._bytes:
-                await asyncio.sleep(0)  # read what has arrived
+                await asyncio.sleep(0)  # the event loop reads acknowledgements
         return True
 
     def _is_full(self) -> bool:
-        """Return whether to take no message now."""
+        """Return whether the feed must not take messages now."""
         if self._until is not None and self._sent >= self._until:
             return True
         return len(self._flying) >= self._packets or self._flying_bytes >= self._bytes
@@ -214,7 +223,8 @@ class Feed:
             loop.add_reader(fd, self._wake.set)
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(1):  # wait_for of Python 3.11 can miss a cancellation
+                # Not `asyncio.wait_for`: in Python 3.11 it can miss a cancellation.
+                async with asyncio.timeout(1):
                     await self._wake.wait()
         finally:
             if fd >= 0:
@@ -232,14 +242,14 @@ class Feed:
             return []
 
     def _room(self, size: float) -> int:
-        """Return how many messages of a size go into a packet."""
+        """Return how many messages of `size` bytes fit into a packet."""
         options = self._sender.options
         return max(1, min(options.packet_messages, int(options.packet_bytes / max(size, 1))))
 
     def _take_records(self) -> list[_Sent]:
-        """Take short messages of one size, with one copy."""
+        """Take short messages that all have the same size, with one copy."""
         size, progress = self._size, [0]
-        # A call for one message at least: it makes the subscription's descriptor unreadable.
+        # Ask for at least one message: if there is none, the call makes the descriptor unreadable.
         most = min(self._room(size), max(1, len(self._subscription)))
         buffer = memoryview(bytearray(most * size))
         self._subscription._receive_batch(buffer, size, 0, progress)
@@ -264,7 +274,7 @@ class Feed:
                 return [self._prepared(end, 1, packet)]
 
     def _take_some(self) -> list[_Sent]:
-        """Take messages, as many as seem to fit into a packet."""
+        """Take about as many messages as fit into a packet, judged by the average length."""
         messages: list[bytes] = self._subscription.receive_many(
             self._room(self._average), timeout=0
         )
@@ -286,7 +296,7 @@ class Feed:
         return _Sent(end, messages, sum(map(len, parts)), engine.prepared(parts))
 
     def _divided(self, messages: Sequence[bytes], size: int) -> list[Sequence[bytes]]:
-        """Divide messages among packets, if they are much longer than those before."""
+        """Divide messages among several packets if they are too long for one."""
         limit = min(self._sender.options.packet_bytes * 2, self._sender.longest)
         size += _LENGTH_SIZE * len(messages)
         if len(messages) == 1:
@@ -301,7 +311,11 @@ class Feed:
         ]
 
     def _advance(self, count: int) -> tuple[int, int]:
-        """Return the range of the messages that were taken last, and count those that are lost."""
+        """Return the range of numbers of the next packet, and count the messages lost in it.
+
+        Args:
+            count: how many messages were taken.
+        """
         end = self._subscription._position
         self._sender.counts.lost += end - self._sent - count
         return self._sent, end

@@ -1,9 +1,9 @@
-"""The journal of a topic's receiving bridge: how far it is in each topic that it receives from.
+"""TopicJournal: how many messages a receiving bridge has published, for each topic it receives.
 
-A bridge that starts again tells the other side, so that no message comes twice, and that those
-that it missed are counted. Before a packet is published, the journal gets its numbers, and how many
-messages the topic here had. So the next bridge finds out how many of them
-were published when it was killed.
+The next bridge tells the sending bridge these numbers. So no message arrives twice, and the
+messages that were missed are counted. Before the bridge publishes a packet, it stores the packet's
+numbers in the journal, and how many messages the topic on this machine had. If the bridge is
+killed, the next one calculates how many messages of the packet were published.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from ipckit._core.bridge_file import JOURNAL_START
 if TYPE_CHECKING:
     import mmap
 
-# The id of the topic; the number of the next message; of the packet that is being published, the
-# number after it and how many messages it has, or 0; the messages that the topic here had before.
+# The id of the topic on the other side, and the number of its next message. Then, for the packet
+# that is being published: the number after its last message, how many messages it has (0 if no
+# packet is being published), and how many messages the topic on this machine had before.
 _ROW: Final = struct.Struct("<16sQQQQ")
 ROWS: Final = 16
 TOPIC_SIZE: Final = ROWS * _ROW.size
@@ -25,10 +26,10 @@ _NOTHING: Final = bytes(16)
 
 
 class TopicJournal:
-    """The journal, in the file of the bridge.
+    """The journal of a receiving bridge, in the file of the bridge.
 
     Args:
-        memory: the file, mapped.
+        memory: the mapped file.
     """
 
     def __init__(self, memory: mmap.mmap) -> None:
@@ -37,15 +38,16 @@ class TopicJournal:
         self._next = 0
 
     def recover(self, tail: int, *, alone: bool) -> tuple[dict[bytes, int], int]:
-        """Read the journal of a bridge that ran before.
+        """Read the journal of the bridge that ran before.
 
         Args:
-            tail: how many messages the topic here has.
-            alone: whether no other process publishes to it.
+            tail: how many messages the topic on this machine has.
+            alone: whether no other process publishes to that topic.
 
         Returns:
-            The number of the next message, by the id of the topic; and how many messages may have
-            been published or not, because others have published too.
+            A dict and a number. The dict has the number of the next message for each topic id. The
+            number tells for how many messages it is unknown whether they were published, because
+            other processes have published too.
         """
         found: dict[bytes, int] = {}
         uncertain = 0

@@ -1,4 +1,4 @@
-"""Publishing the packets that arrive, in the receiving bridge of a topic."""
+"""TopicPublisher: publish the messages of arriving packets to the topic on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stream:
-    """How far the bridge is in a topic on the other side; see `Position`."""
+    """The position of the bridge in a topic on the other side.
+
+    Attributes:
+        id: the id of that topic.
+        have: see `Position`.
+        seen: see `Position`.
+    """
 
     id: bytes
     have: int
@@ -36,14 +42,14 @@ class _Packet:
     """A packet that is being published.
 
     Attributes:
-        stream: where it belongs.
-        head: its beginning.
-        bytes: its bytes.
-        size: the bytes of each message in `records`.
-        records: short messages of one size, one after another; empty if `messages` has them.
-        messages: the messages, if they are not records.
-        left_out: how many messages the topic does not take.
-        done: how many are published; a list, because the native calls count.
+        stream: the topic on the other side, from which the packet comes.
+        head: the beginning of the packet.
+        bytes: the size of the packet; 0 if it is skipped because it is invalid.
+        size: the size of each message in `records`.
+        records: short messages of one size, one after another; empty if they are in `messages`.
+        messages: the messages, if they are not in `records`.
+        left_out: how many messages are longer than the topic accepts.
+        done: how many messages are published, in a list that the native calls update.
     """
 
     stream: Stream
@@ -57,7 +63,7 @@ class _Packet:
 
     @property
     def count(self) -> int:
-        """How many messages are to be published."""
+        """How many messages of the packet will be published."""
         return len(self.records) // self.size if self.records else len(self.messages)
 
     def next(self) -> memoryview:
@@ -67,16 +73,16 @@ class _Packet:
 
 
 class TopicPublisher:
-    """Publishes packets in their order: at once if the topic has room, else in `run`.
+    """Publishes packets in their order: at once if the topic has room, otherwise in `run`.
 
     Args:
         topic: the topic.
-        size: the bytes of each message; 0 if messages differ in size.
-        journal: where it records what it does.
+        size: the size of each message in bytes; 0 if messages differ in size.
+        journal: the journal, in which the publisher records each packet.
         tail: how many messages the topic has.
         counts: the counts of the bridge.
-        report: called with a line of text about messages that are left out.
-        done: called with the bytes of each packet that is published.
+        report: called with a line of text when messages are skipped.
+        done: called with the size of each packet after it is published.
     """
 
     def __init__(
@@ -91,7 +97,7 @@ class TopicPublisher:
         done: Callable[[int], None],
     ) -> None:
         self._topic, self._size, self._journal = topic, size, journal
-        self._tail = tail  # it is more if others publish too
+        self._tail = tail  # the topic has more messages if other processes publish too
         self._counts, self._report, self._done = counts, report, done
         self._face: Any = aio.wrap(topic)
         self._waiting: deque[_Packet] = deque()
@@ -111,14 +117,14 @@ class TopicPublisher:
         try:
             packet = self._packet(stream, head, data)
         except Corrupt as exc:
-            self._report(f"{exc}; left out")
+            self._report(f"{exc}; skipped")
             packet = _Packet(stream, head, 0, 1, memoryview(b""), [], head.messages, [0])
         self._waiting.append(packet)
         if len(self._waiting) == 1 and not self._publish(packet):
             self._arrived.set()
 
     async def run(self) -> None:
-        """Publish the packets for which there was no room. A lost connection does not matter.
+        """Publish the packets for which there was no room, also while the connection is lost.
 
         Raises:
             IpcError: the topic can't be used any more.
@@ -129,7 +135,7 @@ class TopicPublisher:
             while self._waiting:
                 packet = self._waiting[0]
                 try:
-                    await self._face.publish(packet.next())  # it waits for room
+                    await self._face.publish(packet.next())  # waits for room
                 except asyncio.CancelledError:
                     self._count(packet, packet.count - packet.done[0])
                     raise
@@ -138,15 +144,15 @@ class TopicPublisher:
                     pass
 
     def _packet(self, stream: Stream, head: Head, data: bytes) -> _Packet:
-        """Return the packet with the messages that the topic takes, and record it in the journal.
+        """Return the packet with the messages that are new and that the topic accepts.
 
         Raises:
-            Corrupt: it is not a packet, or its messages have the wrong size.
+            Corrupt: the data are not a packet, or its messages have the wrong size.
         """
         found = unpack(data, BODY_AT)
         if self._size and found.size != self._size:
             raise corrupt("it has messages of the wrong size")
-        # It has messages that have arrived already if the sending bridge was started again.
+        # After a restart, the sending bridge may send messages that have arrived already.
         known = max(0, head.messages - (head.end - self._expected(stream)))
         records, messages, left_out = memoryview(b""), [], 0
         if 0 < found.size <= native.INLINE_MAX:
@@ -157,17 +163,17 @@ class TopicPublisher:
             if left_out := len(given) - len(messages):
                 self._report(
                     f"{left_out} messages are longer than {longest:,} bytes, the limit of the "
-                    "topic; left out"
+                    "topic; skipped"
                 )
         return _Packet(stream, head, len(data), found.size, records, messages, left_out, [0])
 
     def _expected(self, stream: Stream) -> int:
-        """Return the number of the message that follows all packets that wait."""
+        """Return the number after the last message of all packets that wait."""
         ends = [each.head.end for each in self._waiting if each.stream is stream]
         return ends[-1] if ends else stream.have
 
     def _publish(self, packet: _Packet) -> bool:
-        """Publish messages of the first packet while there is room. Return whether it is done."""
+        """Publish messages of the first packet while there is room. Return whether all are done."""
         done, topic = packet.done, self._topic
         if not done[0]:
             self._journal.begin(packet.stream.id, packet.head.end, packet.count, self._tail)
@@ -191,7 +197,7 @@ class TopicPublisher:
         return True
 
     def _count(self, packet: _Packet, left: int = 0) -> None:
-        """Count the messages of a packet that were published, and those that are lost.
+        """Count the published and the lost messages of a packet, and record its end in the journal.
 
         Args:
             packet: the packet.

@@ -1,4 +1,4 @@
-"""The receiving side of a topic."""
+"""TopicReceiver: receive packets from sending bridges, and publish their messages to a topic."""
 
 from __future__ import annotations
 
@@ -38,22 +38,24 @@ if TYPE_CHECKING:
     from ipckit.topic import Topic
 
 
-_PARTS: Final = 2  # acknowledge when this part of the window is published
-_PAUSE: Final = 0.02  # or this many seconds after the first packet that is not acknowledged
+# The bridge acknowledges packets when a half (1 / _PARTS) of the window is published, or _PAUSE
+# seconds after the first unacknowledged packet.
+_PARTS: Final = 2
+_PAUSE: Final = 0.02
 
 
 class TopicReceiver(Link):
-    """Publishes what arrives in a topic here.
+    """Publishes the messages that arrive from the engine to a topic on this machine.
 
     Args:
-        open_topic: opens or creates the topic, from what the sending bridge says about its own.
+        open_topic: opens the topic, or creates it from the sending bridge's description of its own.
         address: the topic's address.
-        url: where the messages come from.
+        url: the engine and the name from which the messages come.
         options: the options.
         report: see `Link`.
 
     Raises:
-        InUse: another process has this bridge.
+        InUse: another process runs this bridge.
     """
 
     def __init__(
@@ -73,18 +75,18 @@ class TopicReceiver(Link):
         self._tasks: list[asyncio.Task[None]] = []
         self._id = os.urandom(ID_SIZE)
         self._streams: dict[bytes, Stream] = {}
-        self._known: dict[bytes, int] = {}  # from the journal
+        self._known: dict[bytes, int] = {}  # the number of the next message, from the journal
         self._wanted: set[bytes] = set()  # topics that have no stream yet
-        self._hurry = False  # say hello at once
-        self._history = False  # a topic from which it receives has a history
+        self._hurry = False  # send a hello at once
+        self._history = False  # a topic on the other side has a history
         self._engine: TopicEngine | None = None
         self._problem: Exception | None = None
         self._heard_at = 0.0
         self._gap = False  # packets are missing
-        self._said = ""  # what was reported last
-        self._unsaid = 0.0  # packets that were published since the last hello, long ones as several
+        self._said = ""  # the last report about an invalid packet
+        self._unsaid = 0.0  # packets published since the last hello; a long one counts as several
         self._acknowledging = asyncio.Event()
-        self._later: asyncio.TimerHandle | None = None  # sets it
+        self._later: asyncio.TimerHandle | None = None  # sets `_acknowledging`
         self._open_file_early(TOPIC_SIZE)
 
     async def _run(self) -> None:
@@ -98,7 +100,7 @@ class TopicReceiver(Link):
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start a task that runs as long as the bridge."""
+        """Start a task that runs as long as the bridge. If it fails, the bridge ends."""
         task = asyncio.create_task(work)
         self._tasks.append(task)
 
@@ -109,12 +111,12 @@ class TopicReceiver(Link):
         task.add_done_callback(ended)
 
     def _fail(self, problem: Exception) -> None:
-        """End the bridge."""
+        """End the bridge with an exception."""
         self._problem = problem
         self._change.set()
 
     async def _wait_for_publisher(self) -> None:
-        """Wait until the packets that have arrived are published, `LINGER` at most."""
+        """Wait until the packets that have arrived are published, for at most `LINGER` seconds."""
         end = time.monotonic() + LINGER
         while self._publisher is not None and not self._publisher.is_idle:
             if self._problem is not None or time.monotonic() > end:
@@ -122,7 +124,7 @@ class TopicReceiver(Link):
             await asyncio.sleep(HELLO_EVERY / 10)
 
     def _open(self, status: Status) -> None:
-        """Open the topic, or check the type, and find out what was published before.
+        """Open the topic and read the journal, the first time. Check the type of the messages.
 
         Raises:
             LayoutMismatch: the messages are of another type.
@@ -158,7 +160,7 @@ class TopicReceiver(Link):
         async with topic_engine(self.url, self.options, name, sends=False) as engine:
             self._engine = engine
             self._heard_at = time.monotonic()
-            self._gap = True  # what was sent before may not arrive any more
+            self._gap = True  # packets that were sent before may not arrive any more
             try:
                 await engine.listen(f"down/{self._id.hex()}", self._got)
                 while not self._stop.is_set():
@@ -172,7 +174,12 @@ class TopicReceiver(Link):
                         await engine.send("up", self._hello(bye=True))
 
     async def _watch(self, engine: TopicEngine, seconds: float) -> None:
-        """Wait for some time, or until there is something to say."""
+        """Wait for some seconds, or until a hello must be sent at once.
+
+        Raises:
+            EngineAwayError: the connection is lost.
+            IpcError: the bridge can't continue.
+        """
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._stop.is_set() and not self._hurry:
             if engine.broken.done():
@@ -188,6 +195,7 @@ class TopicReceiver(Link):
             self._change.clear()
 
     def _hello(self, **more: bool) -> bytes:
+        """Return a hello, which also acknowledges all published packets."""
         positions: dict[bytes, Position | None] = dict.fromkeys(self._wanted)
         for each in self._streams.values():
             positions[each.id] = Position(each.have, each.seen)
@@ -201,12 +209,12 @@ class TopicReceiver(Link):
         return Hello(self._id, options.window, size, positions, **more).encode()
 
     async def _say(self) -> None:
-        """Say hello, so that the sending bridges know that this one is alive."""
+        """Send a hello, so that the sending bridges know that this bridge is alive."""
         if self._engine is not None:
             await self._engine.send("up", self._hello(ask=True, again=self._gap))
             self._gap = self._hurry = False
 
-    # -- what arrives ------------------------------------------------------------------------------
+    # -- arriving packets --------------------------------------------------------------------------
 
     def _got(self, data: bytes) -> None:
         try:
@@ -215,8 +223,8 @@ class TopicReceiver(Link):
             else:
                 self._got_status(Status.decode(data, self.url.text))
         except Corrupt as exc:
-            if str(exc) != self._said:  # not again and again
-                self._report(f"{self.address} {self.url.text}: {exc}; left out")
+            if str(exc) != self._said:  # report each problem only once in a row
+                self._report(f"{self.address} {self.url.text}: {exc}; skipped")
             self._said = str(exc)
         except IpcError as exc:
             self._fail(exc)
@@ -238,14 +246,15 @@ class TopicReceiver(Link):
             self._journal.add(status.topic, status.first)
             stream = self._add_stream(status.topic, status.first)
         if status.sent > stream.seen:
-            self._gap = True  # with the next hello
+            self._gap = True  # the next hello asks for the missing packets
         self._set_state("connected")
 
     def _want(self, topic: bytes) -> None:
-        """Ask for the messages of a topic, from where the last bridge has ended."""
+        """Ask for the messages of a topic, from the position at which the last bridge ended."""
         have = self._known.pop(topic, None)
         if have is None:
-            while len(self._wanted) >= ROWS:  # as above: a live one says its status again
+            # A live sending bridge sends its status again, so a removed entry comes back.
+            while len(self._wanted) >= ROWS:
                 self._wanted.pop()
             self._wanted.add(topic)
         else:
@@ -254,7 +263,8 @@ class TopicReceiver(Link):
         self._change.set()
 
     def _add_stream(self, topic: bytes, have: int) -> Stream:
-        while len(self._streams) >= ROWS:  # of topics that were removed
+        # The oldest streams are probably those of topics that were removed.
+        while len(self._streams) >= ROWS:
             del self._streams[next(iter(self._streams))]
         self._streams[topic] = stream = Stream(topic, have, have)
         return stream
@@ -269,7 +279,7 @@ class TopicReceiver(Link):
             self._gap = True
             return
         if self._stop.is_set() or self._publisher is None:
-            return  # the next bridge gets it, or counts it as lost
+            return  # the next bridge gets this packet, or counts its messages as lost
         self._gap = False
         stream.seen = head.end
         self._publisher.put(stream, head, data)
@@ -277,7 +287,7 @@ class TopicReceiver(Link):
     # -- acknowledgements --------------------------------------------------------------------------
 
     def _published(self, size: int) -> None:
-        """Acknowledge a part of the window at once, and less than that a moment later."""
+        """Count a published packet. Acknowledge after half a window, or else after `_PAUSE`."""
         options = self.options
         self._unsaid += max(size / options.packet_bytes, 1)
         if self._unsaid * _PARTS >= options.window:
@@ -286,7 +296,7 @@ class TopicReceiver(Link):
             self._later = asyncio.get_running_loop().call_later(_PAUSE, self._acknowledging.set)
 
     async def _acknowledge(self) -> None:
-        """Say what has been published, so that the sending bridge sends more."""
+        """Send acknowledgements, so that the sending bridges send more packets."""
         while True:
             await self._acknowledging.wait()
             if self._engine is not None:
@@ -298,7 +308,7 @@ class TopicReceiver(Link):
     def _finish(self) -> None:
         if self._file is not None:
             self._file.store_counts(self.counts)
-            # The journal stays if the next bridge would get messages again, from the history.
+            # Keep the journal if the next bridge would get messages again, from the history.
             done = not self._history and (self._publisher is None or self._publisher.is_idle)
             useless = self._file.fresh if self._fd < 0 else os.fstat(self._fd).st_nlink == 0
             self._file.close(remove=done or useless)

@@ -1,4 +1,4 @@
-"""The sending side of a topic: a feed for each receiving bridge."""
+"""TopicSender: send the messages of a topic to receiving bridges, with a `Feed` for each."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _NO_LIMIT: Final = 1 << 40
 
 
 class TopicSender(Link):
-    """Subscribes to a topic for each receiving bridge, and sends the messages there.
+    """Subscribes to a topic for each receiving bridge, and sends the messages to that bridge.
 
     Args:
         topic: the topic, opened with `RawCodec`. The sender closes it.
         address: the topic's address.
-        url: where the messages go.
+        url: the engine and the name to which the messages go.
         options: the options.
         report: see `Link`.
 
     Attributes:
         type: the type of the messages.
-        id: 16 bytes that no other topic has.
-        engine: the connection; None while there is none.
+        id: the id of the topic: 16 bytes, different for each topic.
+        engine: the connection to the engine; None while it is not connected.
 
     Raises:
         InUse: another process bridges the topic to this URL.
@@ -68,7 +68,7 @@ class TopicSender(Link):
         self._feeds: dict[bytes, Feed] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._answering: set[asyncio.Task[None]] = set()
-        self._said = ""  # what was reported last about an invalid hello
+        self._said = ""  # the last report about an invalid hello
         self._opened_file(fd, 0, topic=True)
 
     async def _run(self) -> None:
@@ -83,7 +83,7 @@ class TopicSender(Link):
             await asyncio.gather(looking, *tasks, return_exceptions=True)
 
     async def _look_for_silent(self) -> None:
-        """Drop the feeds of bridges that are gone, because publishers wait for them until then."""
+        """Drop the feeds of silent receiving bridges, because publishers may wait for a feed."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for receiver, feed in list(self._feeds.items()):
@@ -92,7 +92,7 @@ class TopicSender(Link):
             self.counts.unacknowledged = sum(each.unacknowledged for each in self._feeds.values())
 
     def _drop(self, receiver: bytes) -> None:
-        """End the feed of a receiving bridge that is gone."""
+        """End the feed of a receiving bridge."""
         del self._feeds[receiver]
         self._tasks.pop(receiver).cancel()
         self._change.set()
@@ -113,7 +113,7 @@ class TopicSender(Link):
                 self.engine = None
 
     async def _serve(self, engine: TopicEngine) -> None:
-        """Look after the feeds until `stop` is called."""
+        """Check the feeds and update the state until `stop` is called. Then finish the feeds."""
         while not self._stop.is_set():
             self._check(engine)
             if all(feed.is_done for feed in self._feeds.values()):
@@ -132,11 +132,11 @@ class TopicSender(Link):
                     await asyncio.sleep(_LOOK_SECONDS / 10)
 
     def _check(self, engine: TopicEngine) -> None:
-        """Check that the connection and the feeds go on.
+        """Check that the connection and the feeds still work.
 
         Raises:
             EngineAwayError: the connection is lost.
-            IpcError: what ended a feed.
+            IpcError: a feed ended with this error.
         """
         if engine.broken.done():
             raise EngineAwayError(engine.last_error or "the connection was lost")
@@ -145,12 +145,12 @@ class TopicSender(Link):
                 task.result()
 
     def _heard(self, data: bytes) -> None:
-        """Take note of what a receiving bridge says."""
+        """Process a hello of a receiving bridge."""
         try:
             hello = Hello.decode(data)
         except Corrupt as exc:
-            if str(exc) != self._said:  # not again and again
-                self._report(f"{self.address} {self.url.text}: {exc}; left out")
+            if str(exc) != self._said:  # report each problem only once in a row
+                self._report(f"{self.address} {self.url.text}: {exc}; skipped")
             self._said = str(exc)
             return
         feed = self._feeds.get(hello.receiver)
@@ -165,7 +165,7 @@ class TopicSender(Link):
             self._start(hello)
 
     def _start(self, hello: Hello) -> None:
-        """Start the feed of a receiving bridge that is new."""
+        """Start the feed of a new receiving bridge."""
         try:
             subscription = self._topic.subscribe(
                 when_full=self.options.when_full, peer_gone="wait", timeout=_SUBSCRIBE_SECONDS
@@ -177,7 +177,7 @@ class TopicSender(Link):
         self._tasks[hello.receiver] = task = asyncio.create_task(feed.run())
 
         def ended(_: asyncio.Task[None]) -> None:
-            feed.close()  # here, because a task that is cancelled may never have run
+            feed.close()  # not in `Feed.run`, because a task that is cancelled may never have run
             self._change.set()
 
         task.add_done_callback(ended)
@@ -208,7 +208,13 @@ class TopicSender(Link):
         await self.engine.send(path, data)
 
     def status(self, first: int | None, sent: int, problem: str = "") -> Status:
-        """Return what to tell a receiving bridge; `first` is None if it has no feed."""
+        """Return the status for a receiving bridge.
+
+        Args:
+            first: the number of its first message; None if it has no feed.
+            sent: the number after the last message that was sent to it.
+            problem: why it can't have a feed; "" if it can.
+        """
         shape = (self._topic.capacity, self._topic.history, self._bytes)
         return Status(self.id, self.type, first is not None, first or 0, sent, *shape, problem)
 
@@ -219,17 +225,17 @@ class TopicSender(Link):
 
     @property
     def longest(self) -> int:
-        """The bytes of messages that a packet can have."""
+        """The most bytes of messages in a packet."""
         return _NO_LIMIT if self.engine is None else self.engine.longest - OVERHEAD
 
     def check_length(self, length: int) -> None:
-        """Check that messages fit into a packet.
+        """Check that messages of `length` bytes fit into a packet.
 
         Raises:
-            MessageTooLong: they do not.
+            MessageTooLong: they do not fit.
         """
         if length > self.longest:
-            message = f"a message has {length:,} bytes, and the server takes {self.longest:,}"
+            message = f"a message has {length:,} bytes, and the server accepts {self.longest:,}"
             hint = "raise max_payload in the configuration of the NATS server"
             raise MessageTooLong(
                 message, errno=errno.EMSGSIZE, op="bridge", target=self.address, hint=hint
@@ -245,7 +251,7 @@ class TopicSender(Link):
 
 
 def _id_of(fd: int) -> bytes:
-    """Return 16 bytes that no other topic has, on this machine or another."""
+    """Return the id of a topic: 16 bytes that no other topic has, on this or another machine."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     key = f"{boot!r} {identity_of(fd, topic=True)}"
     return hashlib.blake2b(key.encode(), digest_size=ID_SIZE).digest()

@@ -1,14 +1,14 @@
-"""What the two bridges of a topic say to each other.
+"""The protocol between the sending and the receiving bridges of a topic.
 
-The receiving bridge says `Hello` to all sending bridges of the name, again and again. Each answers
-with `Status`. If the type of the messages is the right one, the next hello has the topic in its
-positions, and then the sending bridge sends packets of messages. Hello and status are JSON, because
-they are few, and easy to read in a trace. A packet has 8 bytes more than that of a channel: it
-begins with `start`.
+A receiving bridge sends a `Hello` regularly to all sending bridges of the name in its URL. Each
+sending bridge answers with a `Status`. If the type of the messages is the right one, the next hello
+contains the topic in its positions. Then the sending bridge sends packets of messages. Hello and
+status are JSON, because there are few of them, and because JSON is easy to read in a trace. A
+packet of a topic begins with `start`, and is 8 bytes longer than a packet of a channel.
 
-The messages of a topic are numbered from 0. A packet stands for the messages from `start` to `end`.
-It can have fewer than that: the first ones are missing then, because the sending bridge has lost
-them. So the other side can count all that it does not get.
+The messages of a topic are numbered from 0. A packet covers the messages from `start` up to, but
+not including, `end`. If it contains fewer messages, the first ones are missing, because the sending
+bridge has lost them. So the receiving bridge can count every message that it does not get.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 _FORMAT: Final = 1
 _START: Final = struct.Struct("<Q")
 _LENGTH_SIZE: Final = 4
-OVERHEAD: Final = _START.size + HEAD.size + _LENGTH_SIZE  # of a packet with one message, at most
-BODY_AT: Final = _START.size  # where the part begins that is like a packet of a channel
+# The most bytes that a packet with one message has besides the message.
+OVERHEAD: Final = _START.size + HEAD.size + _LENGTH_SIZE
+BODY_AT: Final = _START.size  # the rest of the packet has the format of a channel's packet
 ID_SIZE: Final = 16
 
-# The rules of both sides, in seconds.
+# In seconds. Sending and receiving bridges use the same values.
 HELLO_EVERY: Final = 0.5
-GONE_AFTER: Final = 4.0  # a bridge that was not heard for so long is gone
+GONE_AFTER: Final = 4.0  # a bridge that has sent nothing for so long is treated as gone
 
 
 class Position(NamedTuple):
-    """How far a receiving bridge is in a topic.
+    """The position of a receiving bridge in a topic of a sending bridge.
 
     Attributes:
-        have: the messages before this number are published on its side, or lost.
-        seen: the messages before this number have arrived.
+        have: the messages before this number are published on the receiving side, or lost.
+        seen: the messages before this number have arrived there.
     """
 
     have: int
@@ -50,16 +51,16 @@ class Position(NamedTuple):
 
 @dataclass(slots=True)
 class Hello:
-    """What a receiving bridge says.
+    """A message from a receiving bridge to all sending bridges of the same name.
 
     Attributes:
-        receiver: 16 random bytes.
-        packets: how many packets may be on the way, sent and not published.
-        room: how many bytes may be on the way, unless a single packet has more.
-        positions: the topics whose messages it wants, by their ids, and how far it is in each; None
-            if it has received nothing yet.
-        ask: the sending bridge shall answer.
-        again: the sending bridge shall send the packets again that have not arrived.
+        receiver: the id of the receiving bridge: 16 random bytes.
+        packets: how many packets may be sent and not published yet.
+        room: how many bytes may be sent and not published yet. A single packet may be longer.
+        positions: the topics whose messages the bridge wants, by their ids. The value is its
+            position in the topic, or None if it has received nothing yet.
+        ask: the sending bridge must answer with a `Status`.
+        again: the sending bridge must send again the packets that have not arrived.
         bye: the receiving bridge ends.
     """
 
@@ -72,7 +73,7 @@ class Hello:
     bye: bool = False
 
     def encode(self) -> bytes:
-        """Return it as JSON."""
+        """Return this hello as JSON."""
         found: dict[str, Any] = {
             "format": _FORMAT,
             "receiver": self.receiver.hex(),
@@ -85,10 +86,10 @@ class Hello:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Return what was encoded.
+        """Return the hello in JSON data.
 
         Raises:
-            Corrupt: it is not a hello of this version.
+            Corrupt: the data are not a hello of this version.
         """
         found = _loaded(data)
         try:
@@ -108,18 +109,18 @@ class Hello:
 
 @dataclass(slots=True)
 class Status:
-    """What a sending bridge answers.
+    """The answer of a sending bridge to a `Hello`.
 
     Attributes:
         topic: the id of the topic: 16 bytes that no other topic has.
-        type: the type of its messages.
-        sends: whether it sends packets to this receiver.
-        first: the number of the first message for this receiver; 0 if it sends none.
-        sent: the packets before this number have been sent.
-        capacity: of the topic.
-        history: of the topic.
-        size: the bytes of the topic's memory for messages.
-        problem: why the receiver gets no messages; "" if it does.
+        type: the type of the topic's messages.
+        sends: whether the bridge sends packets to this receiver.
+        first: the number of the first message for this receiver; 0 if the bridge sends none.
+        sent: the messages before this number have been sent.
+        capacity: the capacity of the topic.
+        history: the length of the topic's history.
+        size: the size of the topic's memory for messages, in bytes.
+        problem: why the receiver gets no messages; "" if it gets them.
     """
 
     topic: bytes
@@ -133,18 +134,22 @@ class Status:
     problem: str = ""
 
     def encode(self) -> bytes:
-        """Return it as JSON."""
+        """Return this status as JSON."""
         names = ("sends", "first", "sent", "capacity", "history", "size", "problem")
         found = {"format": _FORMAT, "topic": self.topic.hex(), "type": self.type.metadata()}
         return json.dumps(found | {name: getattr(self, name) for name in names}).encode()
 
     @classmethod
     def decode(cls, data: bytes, target: str) -> Self:
-        """Return what was encoded.
+        """Return the status in JSON data.
+
+        Args:
+            data: the JSON data.
+            target: the URL, for the message of an exception.
 
         Raises:
-            Corrupt: it is not a status of this version.
-            LayoutMismatch: the type is described in another version.
+            Corrupt: the data are not a status of this version.
+            LayoutMismatch: the type has the format of another version.
         """
         found = _loaded(data)
         names = ("first", "sent", "capacity", "history", "size")
@@ -165,9 +170,9 @@ class Head(NamedTuple):
 
     Attributes:
         topic: the id of the topic.
-        start: the number of the first message for which the packet stands.
-        end: the number after the last one.
-        messages: how many messages the packet has.
+        start: the number of the first message that the packet covers.
+        end: the number after the last message that it covers.
+        messages: how many messages the packet contains.
     """
 
     topic: bytes
@@ -179,7 +184,14 @@ class Head(NamedTuple):
 def packet_of(
     topic: bytes, start: int, end: int, messages: Sequence[memoryview | bytes]
 ) -> list[memoryview | bytes]:
-    """Return the packet of some messages, as parts to be joined."""
+    """Return a packet that contains `messages`, as parts to be joined.
+
+    Args:
+        topic: the id of the topic.
+        start: the number of the first message that the packet covers.
+        end: the number after the last message that it covers.
+        messages: the messages.
+    """
     head, *rest = parts(topic, end, messages)
     return [b"".join((_START.pack(start), head)), *rest]
 
@@ -187,7 +199,15 @@ def packet_of(
 def packet_of_records(
     topic: bytes, start: int, end: int, count: int, records: memoryview
 ) -> list[memoryview | bytes]:
-    """Return the packet of messages of the same size, which lie one after the other; as parts."""
+    """Return a packet that contains `count` messages of the same size, as parts to be joined.
+
+    Args:
+        topic: the id of the topic.
+        start: the number of the first message that the packet covers.
+        end: the number after the last message that it covers.
+        count: how many messages are in `records`.
+        records: the messages, one after another.
+    """
     head = HEAD.pack(MARK, count, len(records) // count, end, topic)
     return [_START.pack(start) + head, records]
 
@@ -201,18 +221,18 @@ def head_of(data: bytes) -> Head:
     """Return the beginning of a packet.
 
     Raises:
-        Corrupt: it is not a packet.
+        Corrupt: the data are not a packet of a topic.
     """
     if len(data) < BODY_AT + HEAD.size:
         raise corrupt("it is shorter than a header")
     (start,) = _START.unpack_from(data)
     mark, count, _, end, topic = HEAD.unpack_from(data, _START.size)
     if mark != MARK:
-        raise corrupt("it has no IPB1 in it")
+        raise corrupt(f"it has no IPB1 at offset {BODY_AT}")
     if end >= NUMBER_END:
         raise corrupt(f"its number is {end:,}")
     if not start <= end - count:
-        raise corrupt("it has more messages than it stands for")
+        raise corrupt(f"it has {count} messages, but covers only {max(0, end - start)}")
     return Head(topic, start, end, count)
 
 

@@ -17,7 +17,7 @@ Scheme = Literal["nats", "tls", "zenoh"]
 
 _SCHEMES: Final[tuple[Scheme, ...]] = ("nats", "tls", "zenoh")
 _PORTS: Final[dict[Scheme, int]] = {"nats": 4222, "tls": 4222, "zenoh": 7447}
-# What NATS takes as the name of a stream and as a token of a subject; zenoh takes it too.
+# NATS accepts such a name for a stream and as a token of a subject. zenoh accepts it in a key.
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -29,8 +29,8 @@ class BridgeUrl:
         text: the URL as it was given.
         scheme: "nats", "tls" (NATS over TLS) or "zenoh".
         host: the host; "" for zenoh without an address, which finds its peers by multicast.
-        port: the port.
-        name: the name of the stream or key.
+        port: the port, by default that of the engine.
+        name: the last part of the URL: the name of the stream, or a part of the key.
     """
 
     text: str
@@ -41,7 +41,7 @@ class BridgeUrl:
 
     @property
     def server(self) -> str:
-        """The URL without the name, as nats-py takes it."""
+        """The URL without the name, for nats-py."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -50,7 +50,7 @@ def parse_url(text: str) -> BridgeUrl:
     """Parse the URL of a bridge.
 
     Raises:
-        InvalidArgument: it is not such a URL, or has a user or password in it.
+        InvalidArgument: the text is not the URL of a bridge, or contains a user or password.
     """
     parts = _split(text)
     if parts.scheme not in _SCHEMES:
@@ -73,7 +73,7 @@ def parse_url(text: str) -> BridgeUrl:
 def _split(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
-        parts.port  # noqa: B018 - it raises ValueError for a port that is no number
+        parts.port  # noqa: B018 - raises ValueError if the port is not a number
     except ValueError as exc:
         message = f"the URL is invalid: {_shown(text)}: {exc}"
         raise _invalid(message) from None
@@ -81,7 +81,7 @@ def _split(text: str) -> SplitResult:
 
 
 def _shown(text: str) -> str:
-    """Return the URL without what stands before an @, which can be a password."""
+    """Return the URL without the text before an @, because it can be a password."""
     return re.sub(r"//[^@/]*@", "//...@", text)
 
 

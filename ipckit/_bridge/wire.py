@@ -1,7 +1,7 @@
-"""Packets: how the messages of a bridge travel, many in one.
+"""Packets: the format in which a bridge sends several messages as one.
 
-A packet is a header, the lengths of its messages unless all have the same, and the messages. All
-numbers are little-endian. docs/bridge.md describes it byte by byte.
+A packet consists of a header, the lengths of the messages unless all are equal, and the messages.
+All numbers are little-endian. docs/bridge.md describes each byte.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ipckit.errors import Corrupt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# The mark and version; the number of messages; the bytes of each, or 0 if the lengths follow; the
-# number of the packet; the stream of packets that the number belongs to.
+# The mark, which contains the version; the count of messages; the size of each message, or 0 if a
+# table of lengths follows; the number of the packet; the id of the sender that has numbered it.
 HEAD: Final = struct.Struct("<4sIQQ16s")
 MARK: Final = b"IPB1"
 _LENGTH_SIZE: Final = 4
 MESSAGE_MAX: Final = 2**32 - 1
-# The numbers of packets and messages are less than this, so that numbers of 64 bits in the journals
-# never overflow because of what another client sends.
+# The numbers of packets and messages must be less than this. So a packet that another client has
+# made up can't make a 64-bit number in a journal overflow.
 NUMBER_END: Final = 1 << 62
 
 
@@ -35,10 +35,10 @@ class Packet:
     """A packet that arrived.
 
     Attributes:
-        sender: 16 random bytes of the sender's journal.
-        number: counts the sender's packets.
-        count: the number of messages.
-        size: the bytes of each message; 0 if they differ, or are empty.
+        sender: the id of the sender: the 16 random bytes in its journal.
+        number: the number of the packet among those of the sender.
+        count: how many messages the packet contains.
+        size: the size of each message in bytes; 0 if the sizes differ, or all messages are empty.
         body: all messages, one after another.
         ends: where each message ends in `body`; empty if all have one size.
     """
@@ -52,7 +52,7 @@ class Packet:
 
     @property
     def longest(self) -> int:
-        """The bytes of the longest message."""
+        """The length of the longest message, in bytes."""
         return self.size or max((j - i for i, j in pairwise((0, *self.ends))), default=0)
 
     def messages(self, first: int = 0) -> list[memoryview]:
@@ -66,7 +66,7 @@ class Packet:
 def parts(
     sender: bytes, number: int, messages: Sequence[memoryview | bytes]
 ) -> list[memoryview | bytes]:
-    """Return what a packet consists of, to be joined; see `pack`."""
+    """Return the parts of a packet, to be joined; see `pack`."""
     lengths = [len(message) for message in messages]
     first = lengths[0] if lengths else 0
     if first and lengths.count(first) == len(lengths):
@@ -79,7 +79,7 @@ def parts(
 
 
 def pack(sender: bytes, number: int, messages: Sequence[memoryview | bytes]) -> bytes:
-    """Return the packet of some messages, each of at most `MESSAGE_MAX` bytes."""
+    """Return a packet that contains some messages, each of at most `MESSAGE_MAX` bytes."""
     return b"".join(parts(sender, number, messages))
 
 
@@ -87,8 +87,8 @@ def unpack(data: bytes, at: int = 0) -> Packet:
     """Return the messages of a packet.
 
     Args:
-        data: the packet, and what stands before it.
-        at: where it begins.
+        data: bytes that end with the packet.
+        at: the offset at which the packet begins.
 
     Raises:
         Corrupt: the bytes are not a packet.
@@ -119,6 +119,6 @@ def unpack(data: bytes, at: int = 0) -> Packet:
 
 
 def corrupt(why: str) -> Corrupt:
-    """Return the exception for bytes that are not a packet."""
-    message = f"what arrived is not a packet of a bridge: {why}"
+    """Return the exception for received bytes that are not a packet."""
+    message = f"received bytes that are not a packet of a bridge: {why}"
     return Corrupt(message, errno=errno.EBADMSG, op="bridge")

@@ -1,4 +1,7 @@
-"""Topics over zenoh: one bridge listens and the other connects, or both connect to a router."""
+"""ZenohEngine: send and receive the packets of topics over zenoh.
+
+One bridge listens and the other connects to it, or both connect to a zenoh router.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,18 @@ if TYPE_CHECKING:
     from ipckit._bridge.url import BridgeUrl
 
 _FEW: Final = 4
-_LONGEST: Final = 1 << 30  # zenoh's own limit of what it puts together from fragments
+_LONGEST: Final = 1 << 30  # zenoh's own limit for a message that it reassembles from fragments
 
 
 class ZenohEngine:
     """A `TopicEngine` over a session of zenoh.
 
-    A session connects again by itself when a connection is lost, so it does not break. The bridges
-    notice by their hellos that the other side is away.
+    When a connection is lost, the session connects again by itself, so `broken` is never done. The
+    bridges notice a lost connection because they hear nothing from the other side.
 
     Args:
-        zenoh: the module.
-        session: the session.
+        zenoh: the module zenoh.
+        session: the open session.
         name: the name in the URL.
     """
 
@@ -47,19 +50,20 @@ class ZenohEngine:
 
     @property
     def last_error(self) -> str:
-        """Why the connection was lost; it is not."""
+        """Always "", because the session never breaks."""
         return ""
 
     @property
     def longest(self) -> int:
-        """The bytes of the longest packet."""
+        """The size of the longest packet that can be sent, in bytes."""
         return _LONGEST
 
     def prepared(self, parts: Sequence[memoryview | bytes]) -> Any:
         """See `TopicEngine.prepared`.
 
-        zenoh copies bytes, and takes no view. Long parts come together in memory that is used
-        again, because new memory costs more than the copy: its pages must be cleared.
+        zenoh copies the bytes, and accepts no memoryview. A few parts, which may be long, are
+        joined in a buffer that is used again. The kernel must clear the pages of a new buffer, and
+        that costs more than the copy.
         """
         if len(parts) > _FEW:
             return self._zenoh.ZBytes(b"".join(parts))
@@ -76,8 +80,8 @@ class ZenohEngine:
     async def send(self, path: str, data: Any) -> None:
         """See `TopicEngine.send`.
 
-        The credits keep zenoh's queues from filling. So a call blocks no longer than the network
-        needs for a packet, and zenoh never drops the other side.
+        The credits keep zenoh's queues from filling. So `put` blocks no longer than the network
+        needs for a packet, and zenoh never disconnects a slow receiver.
         """
         try:
             if (publisher := self._publishers.get(path)) is None:
@@ -91,7 +95,7 @@ class ZenohEngine:
     async def listen(self, path: str, got: Callable[[bytes], None]) -> None:
         """See `TopicEngine.listen`."""
 
-        def arrived(sample: Any) -> None:  # in a thread of zenoh's
+        def arrived(sample: Any) -> None:  # runs in a thread of zenoh
             self._arrived.append((got, sample.payload))
             if not self._awake:
                 self._awake = True
@@ -104,8 +108,8 @@ class ZenohEngine:
             raise EngineAwayError(_first_words(exc)) from None
 
     def _hand_over(self) -> None:
-        """Pass on what has arrived. One call takes all, because waking the loop costs more."""
-        self._awake = False  # first: what arrives from now on wakes the loop again
+        """Pass all arrived packets to their callbacks, because waking the loop for each is slow."""
+        self._awake = False  # before the loop: a packet that arrives now must wake it again
         arrived = self._arrived
         while arrived:
             got, payload = arrived.popleft()
@@ -118,20 +122,21 @@ async def zenoh_engine(
 ) -> AsyncGenerator[ZenohEngine]:
     """Open a session, for an ``async with`` block.
 
-    The sending side listens on the host and port of the URL, and the receiving side connects to
-    it. If the sending side can't listen there, because the address is that of a zenoh router, or
-    another bridge listens there, then it connects too. Endpoints in the file with zenoh's
-    configuration replace those of the URL. A URL without a host finds the other side by multicast.
+    The sending bridge listens on the host and port of the URL, and the receiving bridge connects to
+    it. If the sending bridge can't listen there, it connects too. This happens if the address
+    belongs to a zenoh router, or if another bridge already listens there. Endpoints in the user's
+    zenoh configuration replace the address in the URL. With a URL without a host, zenoh finds the
+    other side by multicast.
 
     Args:
         url: the URL of the bridge.
-        options: its options.
-        sends: whether this is the sending side.
+        options: the options of the bridge.
+        sends: whether this is the sending bridge.
 
     Raises:
         EngineAwayError: the session can't be opened.
-        InvalidArgument: the file with the configuration can't be read.
-        NotFound: zenoh is not installed.
+        InvalidArgument: the zenoh configuration is invalid.
+        NotFound: the package eclipse-zenoh is not installed.
     """
     zenoh = needs("zenoh", "eclipse-zenoh", "zenoh")
     session = await asyncio.to_thread(_opened, zenoh, url, options.zenoh_config, sends=sends)
@@ -153,10 +158,16 @@ def _opened(zenoh: Any, url: BridgeUrl, path: str | None, *, sends: bool) -> Any
 
 
 def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: bool) -> Any:
-    """Return the configuration of a session.
+    """Return the zenoh configuration of a session.
+
+    Args:
+        zenoh: the module zenoh.
+        url: the URL of the bridge.
+        path: the file with the user's configuration, or None.
+        listens: whether to listen at the address in the URL; otherwise the session connects to it.
 
     Raises:
-        InvalidArgument: the file can't be read.
+        InvalidArgument: the file is not a valid configuration.
     """
     try:
         config = zenoh.Config() if path is None else zenoh.Config.from_file(path)
@@ -170,14 +181,14 @@ def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: boo
     config.insert_json5("listen/endpoints", json.dumps(endpoint if listens else []))
     config.insert_json5("connect/endpoints", json.dumps([] if listens else endpoint))
     if not listens and config.get_json("mode") == "null":
-        # Routers, and peers that listen, pass on what a client sends to their other clients.
+        # Routers, and peers that listen, forward the messages of a client to their other clients.
         config.insert_json5("mode", '"client"')
-    if path is None:  # nothing but what the URL says
+    if path is None:  # connect only to the address in the URL
         config.insert_json5("scouting/multicast/enabled", "false")
-        # Between machines it is of no use, and a process that is killed leaves its files.
+        # Shared memory is useless between machines, and a killed process leaves its files behind.
         config.insert_json5("transport/shared_memory/enabled", "false")
-        # A call that sends waits less often for zenoh's thread: with 2, the default, 1 MiB messages
-        # take 20 to 40 % longer.
+        # With a longer queue, `put` waits less often for zenoh's thread. With the default of 2,
+        # 1 MiB messages take 20 to 40 % longer.
         config.insert_json5("transport/link/tx/queue/size/data", "16")
     return config
 
@@ -190,5 +201,5 @@ def _has_endpoints(zenoh: Any, config: Any) -> bool:
 
 
 def _first_words(exc: Exception) -> str:
-    """Return an exception of zenoh without the place in its source."""
+    """Return the message of an exception of zenoh, without the position in zenoh's source."""
     return str(exc).split(" at /", 1)[0].rstrip(".! ")

@@ -1,4 +1,4 @@
-"""The bridges of ``ipckit bridge``: from arguments or a TOML file, and how they run and stop."""
+"""``ipckit bridge``: read bridges from arguments or a TOML file, and run them until a signal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIZES: Final = frozenset({"max_bytes", "packet_bytes"})
 _NUMBERS: Final = frozenset({"window", "packet_messages", "capacity"})
 _WORDS: Final = frozenset({"storage", "when_full"})
 _KEYS: Final = frozenset({"from", "to"}) | _FILES | _SIZES | _NUMBERS | _WORDS
-# The options that only one direction has a use for.
+# Options that apply to one direction only, and the reason for the error message.
 _ONLY: Final[dict[str, tuple[Direction, str]]] = {
     "storage": ("send", "the sending side creates the stream"),
     "max_bytes": ("send", "the sending side creates the stream"),
@@ -50,14 +50,14 @@ def _route(source: str, target: str, given: Mapping[str, Any], name: Callable[[s
     """Return the bridge between two ends.
 
     Args:
-        source: where messages come from.
-        target: where they go to.
-        given: the options that were given.
-        name: returns how the user writes an option.
+        source: the address or URL from which messages come.
+        target: the URL or address to which they go.
+        given: the options that the user has given, by their names in `BridgeOptions`.
+        name: returns an option's name as the user writes it, such as ``--when-full``.
 
     Raises:
         InvalidArgument: an end or an option is invalid.
-        UsageError: the ends or options do not fit each other.
+        UsageError: the ends or options contradict each other.
     """
     if _is_url(source) == _is_url(target):
         what = "URLs" if _is_url(source) else "objects of this machine"
@@ -67,11 +67,11 @@ def _route(source: str, target: str, given: Mapping[str, Any], name: Callable[[s
     address, url = (target, source) if direction == "receive" else (source, target)
     for option, (only, why) in _ONLY.items():
         if option in given and direction != only:
-            message = f"{name(option)} is not for a bridge that {direction}s: {why}"
+            message = f"{name(option)} does not apply to a bridge that {direction}s: {why}"
             raise _wrong(message)
     route = bridge.Route(direction, address, url, bridge.BridgeOptions(**given))
     if "when_full" in given and not address.startswith("topic:"):
-        message = f"{name('when_full')} is for topics; a channel's senders wait if it is full"
+        message = f"{name('when_full')} applies to topics; a channel's senders wait if it is full"
         raise _wrong(message)
     return route
 
@@ -84,11 +84,12 @@ def route_of_arguments(
     Args:
         source: the first argument.
         target: the second argument.
-        direction: ``"send"`` or ``"receive"``, if that option was given.
-        given: the other options that were given, as of `BridgeOptions`.
+        direction: ``"send"`` or ``"receive"`` if the user has given ``--send`` or ``--receive``,
+            otherwise None.
+        given: the other options that the user has given, by their names in `BridgeOptions`.
 
     Raises:
-        UsageError: they contradict each other, or one is invalid.
+        UsageError: an argument or option is invalid, or they contradict each other.
     """
     with usage():
         route = _route(source, target, given, lambda name: f"--{name.replace('_', '-')}")
@@ -99,14 +100,14 @@ def route_of_arguments(
     return route
 
 
-# -- a file ----------------------------------------------------------------------------------------
+# -- bridges of a file -----------------------------------------------------------------------------
 
 
 def routes_of_file(path: Path) -> list[Route]:
     """Return the bridges that a TOML file describes.
 
     Raises:
-        UsageError: the file can't be read, or is not what it should be.
+        UsageError: the file can't be read, or a table, a key or a value in it is invalid.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -154,7 +155,11 @@ def _route_of_table(table: dict[str, Any], where: str, directory: Path) -> Route
 
 
 def _value(key: str, value: Any, where: str, directory: Path) -> Any:
-    """Return the value of a key as `BridgeOptions` takes it."""
+    """Return the value of a key for `BridgeOptions`.
+
+    Raises:
+        UsageError: the value has the wrong type, or names a file that does not exist.
+    """
     if key in _NUMBERS:
         wanted = "a whole number of 1 or more"
         fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -188,7 +193,7 @@ def run(routes: Sequence[Route]) -> int:
     """Run bridges until SIGTERM or Ctrl-C; return the exit status.
 
     Raises:
-        Abort: Ctrl-C ended it.
+        Abort: the user pressed Ctrl-C.
     """
     stops = _Stops()
     try:
@@ -197,7 +202,7 @@ def run(routes: Sequence[Route]) -> int:
         raise click.Abort from None
     for error in errors:
         if error is not None and not isinstance(error, OSError):
-            raise error  # it is a bug, and the traceback tells where
+            raise error  # every IpcError is an OSError; another exception is a bug
     if stops.interrupted:
         raise click.Abort
     return ERROR if any(errors) else DONE
@@ -209,7 +214,7 @@ async def _run(routes: Sequence[Route], stops: _Stops) -> list[Exception | None]
 
 
 def _report(line: str) -> None:
-    """Print a line to standard error. A bridge goes on after its terminal was closed."""
+    """Print a line to standard error. Ignore errors: a bridge outlives its terminal."""
     with contextlib.suppress(OSError, ValueError):
         say(f"ipckit bridge: {line}", error=True)
         sys.stderr.flush()
@@ -219,8 +224,8 @@ class _Stops:
     """The signals that stop the bridges.
 
     Attributes:
-        stop: set when the bridges are to stop.
-        interrupted: Ctrl-C was pressed.
+        stop: set when the bridges must stop.
+        interrupted: whether the user has pressed Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -230,7 +235,7 @@ class _Stops:
 
     def _interrupt(self) -> None:
         if self.interrupted:
-            # The next Ctrl-C ends the process, whatever it is doing then.
+            # Restore the default handler, so that the next Ctrl-C ends the process in any case.
             asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
             if self._task is not None:
                 self._task.cancel()
@@ -239,7 +244,7 @@ class _Stops:
 
     @contextlib.contextmanager
     def handled(self) -> Generator[None]:
-        """Handle the signals until the end of the block, but those that are ignored."""
+        """Handle SIGINT and SIGTERM until the end of the block, except those that are ignored."""
         self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         in_main = threading.current_thread() is threading.main_thread()

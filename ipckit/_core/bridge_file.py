@@ -1,8 +1,8 @@
-"""The file of a bridge in /dev/shm: what the bridge does now, and its journal.
+"""BridgeFile: the file of a bridge in /dev/shm, with the bridge's state, counts and journal.
 
-The bridge writes the file, `ipckit ls` and others read it. The bridge that runs keeps a lock on it,
-so that there is one bridge for each object, URL and direction. A bridge that was killed leaves the
-file, and the next one continues with the journal in it.
+The bridge writes the file, and commands such as `ipckit ls` read it. A running bridge holds a lock
+on its file, so that only one bridge runs for each object, URL and direction. A killed bridge leaves
+its file behind, and the next bridge continues with the journal in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ State = Literal["starting", "connected", "waiting"]
 BRIDGE_MAGIC: Final = b"IPCBRDG1"
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("send", "receive")
 _STATES: Final[tuple[State, ...]] = ("starting", "connected", "waiting")
-# The magic; the direction and the state; the token of the process and when it started.
+# The magic, the direction, the state, the token of the process, and the start time of the bridge.
 _HEAD: Final = struct.Struct("<8sIIQQ")
 _IDENTITY: Final = struct.Struct("<QQQ")  # of the object's memory: device, inode, creation
 _COUNTERS: Final = struct.Struct("<8Q")
@@ -40,27 +40,27 @@ _COUNT_MAX: Final = 2**64 - 1
 _NUMBER: Final = struct.Struct("<Q")
 _IDENTITY_AT: Final = 32
 _TOKEN_AT: Final = 16
-_CHANGED_AT: Final = 56  # when the state changed last
+_CHANGED_AT: Final = 56  # the time at which the state changed last
 _COUNTERS_AT: Final = 64
 _URL_AT, _URL_SIZE = 256, 768
 _OBJECT_AT, _OBJECT_SIZE = 1024, 512
 _REASON_AT, _REASON_SIZE = 1536, 1024
 JOURNAL_START: Final = 4096
-NO_IDENTITY: Final = (0, 0, 0)  # of a bridge that has not opened or created its object yet
+NO_IDENTITY: Final = (0, 0, 0)  # the bridge has not opened or created its object yet
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a bridge has done since it started, and what it has to do.
+    """The counts of a bridge since its start.
 
     Attributes:
         messages: messages that arrived on the other side, and are acknowledged.
-        bytes: the bytes of these messages.
-        batches: the packets that they travelled in.
-        unacknowledged: messages on the way: sent, and not acknowledged yet.
-        repeated: messages that the engine delivered again, and that were left out.
+        bytes: the size of the packets that contained these messages.
+        batches: the number of these packets.
+        unacknowledged: messages that are sent, and not acknowledged yet.
+        repeated: messages that the engine delivered again, and that the bridge skipped.
         uncertain: messages that may have been delivered twice.
-        lost: messages of a topic that subscribers on the other side did not get.
+        lost: messages of a topic that the other side did not get.
         reconnects: how often the connection was lost.
     """
 
@@ -82,7 +82,7 @@ class Counts:
 
 
 class BridgeFacts(NamedTuple):
-    """A bridge, as its file shows it.
+    """The content of a bridge's file, without the journal.
 
     Attributes:
         path: the file.
@@ -91,14 +91,14 @@ class BridgeFacts(NamedTuple):
         object: the address of the channel or topic, such as ``"channel:jobs"``.
         identity: the device, the inode and the time of creation of its memory; `NO_IDENTITY` if
             the bridge has not opened it yet.
-        url: where the messages go to or come from.
+        url: the URL to which the messages go, or from which they come.
         direction: "send" or "receive".
         state: "starting", "connected", or "waiting" for the engine or the other side.
-        reason: why it waits; "" if it does not.
-        token: the process; 0 if the bridge was stopped.
-        since: when it started, in seconds since the epoch.
+        reason: why the bridge waits; "" if it does not wait.
+        token: the token of the bridge's process; 0 if the bridge was stopped.
+        since: when the bridge started, in seconds since the epoch.
         changed: when its state changed last, in seconds since the epoch.
-        counts: what it has done.
+        counts: the counts of the bridge.
     """
 
     path: str
@@ -127,26 +127,27 @@ class BridgeFacts(NamedTuple):
 
 
 class BridgeFile:
-    """The file of a bridge that runs here.
+    """The file of a bridge in this process. It is created if it does not exist, locked and mapped.
 
     Args:
         address: the channel or topic, such as ``"channel:jobs"``.
         identity: the device, the inode and the time of creation of its memory; None for a bridge
             that does not know it yet, and calls `attach` later.
-        url: where the messages go to or come from.
+        url: the URL to which the messages go, or from which they come.
         direction: "send" or "receive".
-        size: the bytes of the journal.
+        size: the size of the journal in bytes.
 
     Attributes:
         memory: the whole file, mapped. The journal begins at `JOURNAL_START`.
-        fresh: whether the journal is new: there was no file, or it was of another object.
-        path: the file.
+        fresh: whether the journal is new, because there was no file, or because the file belonged
+            to another object.
+        path: the path of the file.
 
     Raises:
         InUse: another process bridges the same object with the same URL.
         AccessDenied: the file belongs to another user.
         LimitReached: /dev/shm is full.
-        Corrupt: the file is not that of a bridge.
+        Corrupt: the file is not the file of a bridge.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class BridgeFile:
         direction: Direction,
         size: int,
     ) -> None:
-        import hashlib  # noqa: PLC0415 - it takes long to import, and `ipckit ls` does not need it
+        import hashlib  # noqa: PLC0415 - the import is slow, and `ipckit ls` does not need it
 
         key = f"{address}\0{identity if address.endswith(':') else ''}\0{url}\0{direction}"
         digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
@@ -207,13 +208,13 @@ class BridgeFile:
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)  # the bridge that had the lock has removed the file
+            os.close(fd)  # the bridge that held the lock has removed the file: try again
 
     def _check_owner(self, fd: int) -> None:
         """Check that this user or root owns the file.
 
         Raises:
-            AccessDenied: another user does.
+            AccessDenied: another user owns it.
         """
         if (owner := os.fstat(fd).st_uid) not in {os.geteuid(), 0}:
             message = f"its file {self.path} belongs to {user_name(owner)}"
@@ -223,9 +224,9 @@ class BridgeFile:
             )
 
     def _invalid(self) -> Corrupt:
-        """Return the exception for a file that is not that of a bridge."""
-        message = f"its file {self.path} is not that of a bridge, or was changed"
-        hint = "remove the file; it tells which messages were on the way when a bridge was killed"
+        """Return the exception for a file that is not the file of a bridge."""
+        message = f"its file {self.path} is not the file of a bridge, or was changed"
+        hint = "remove the file; it records which messages a killed bridge had sent"
         return Corrupt(message, errno=errno.EUCLEAN, op="bridge", target=self._target, hint=hint)
 
     def _is_named(self, fd: int) -> bool:
@@ -234,12 +235,17 @@ class BridgeFile:
         return False
 
     def _mapped(self, size: int) -> mmap.mmap:
-        """Map the file."""
+        """Set the size of a new file, and map the file.
+
+        Raises:
+            Corrupt: the file has another size.
+            LimitReached: /dev/shm is full.
+        """
         found = os.fstat(self._fd).st_size
         if found not in {0, size}:
             raise self._invalid()
         try:
-            os.posix_fallocate(self._fd, 0, size)  # no SIGBUS later if /dev/shm is full
+            os.posix_fallocate(self._fd, 0, size)  # avoids a SIGBUS later if /dev/shm is full
         except OSError as exc:
             message = f"there is no room for {size:,} bytes in {SHM}"
             code = exc.errno or errno.ENOSPC
@@ -247,7 +253,7 @@ class BridgeFile:
         return mmap.mmap(self._fd, size)
 
     def attach(self, identity: tuple[int, int, int]) -> None:
-        """Record which memory the bridge is of. A journal of other memory is emptied."""
+        """Record the memory of the bridge's channel or topic. Empty a journal of other memory."""
         if _IDENTITY.unpack_from(self.memory, _IDENTITY_AT) != identity:
             self.fresh = True
             self.memory[JOURNAL_START:] = bytes(len(self.memory) - JOURNAL_START)
@@ -258,7 +264,7 @@ class BridgeFile:
         self.memory[at : at + size] = data.ljust(size, b"\0")
 
     def store_state(self, state: State, reason: str) -> None:
-        """Record what the bridge does now, and why it waits."""
+        """Record the state of the bridge, and why it waits."""
         self._store_text(_REASON_AT, _REASON_SIZE, reason)
         number = _STATES.index(state)
         if state == "starting" or struct.unpack_from("<I", self.memory, 12)[0] != number:
@@ -267,7 +273,7 @@ class BridgeFile:
 
     def store_counts(self, counts: Counts) -> None:
         """Record the counts."""
-        # A packet that another client has made up can claim any number of lost messages.
+        # A forged packet from another client can claim any number of lost messages.
         numbers = (min(number, _COUNT_MAX) for number in counts.numbers())
         _COUNTERS.pack_into(self.memory, _COUNTERS_AT, *numbers)
 
@@ -275,27 +281,27 @@ class BridgeFile:
         """Unmap the file and release the lock.
 
         Args:
-            remove: remove the file first, because the journal has nothing that the next bridge
-                needs.
+            remove: remove the file first, because the next bridge does not need the journal.
         """
-        if self._fd < 0:  # a copy in a child process
+        if self._fd < 0:  # closed already, or a copy in a child process
             return
         _open.discard(self)
         _NUMBER.pack_into(self.memory, _TOKEN_AT, 0)  # stopped, not killed
         self.memory.close()
         if remove:
             with suppress(OSError):
-                os.unlink(self.path)  # noqa: PTH108 - a path of this module, as text
+                os.unlink(self.path)  # noqa: PTH108 - this module uses paths as text
         os.close(self._fd)
         self._fd = -1
 
     def forget(self) -> None:
         """Close this copy of the file in a child process. The bridge runs in the parent.
 
-        The lock belongs to the open file, which the mapping holds too. If the child kept either,
-        the bridge could not be started again after the parent was killed.
+        The lock belongs to the open file description, which the descriptor and the mapping keep
+        alive. If the child kept one of them, the bridge could not restart after the parent was
+        killed.
         """
-        with suppress(BufferError):  # a view of it exists
+        with suppress(BufferError):  # a memoryview of the mapping exists
             self.memory.close()
         os.close(self._fd)
         self._fd = -1
@@ -314,7 +320,7 @@ at_fork("bridges", after_in_child=_forked)
 
 
 def bridges() -> list[BridgeFacts]:
-    """Return the bridges whose files this process may read, also of processes that are dead."""
+    """Return the bridges whose files this process may read, including those of dead processes."""
     found: list[BridgeFacts] = []
     try:
         names = sorted(name for name in os.listdir(SHM) if name.startswith(BRIDGE_PREFIX))  # noqa: PTH208
@@ -329,10 +335,10 @@ def bridges() -> list[BridgeFacts]:
 
 
 def facts_of(path: str) -> BridgeFacts | None:
-    """Return the facts in a file; None if it is not that of a bridge.
+    """Return the content of a bridge's file; None if it is not the file of a bridge.
 
     Raises:
-        OSError: it can't be opened or read.
+        OSError: the file can't be opened or read.
     """
     fd = open_regular(path, follow=False)
     if fd is None:

@@ -1,4 +1,4 @@
-"""A NATS server and two channels for the tests of bridges."""
+"""Fixtures for the tests of bridges: a NATS server and two channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def stopped_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server that is not started yet."""
+    """A NATS server that is not started yet."""
     server = NatsServer(nats_program(), tmp_path)
     yield server
     server.kill()
@@ -28,7 +28,7 @@ def stopped_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 @pytest.fixture
 def server(stopped_server: NatsServer) -> NatsServer:
-    """A server that runs."""
+    """A running NATS server."""
     stopped_server.start()
     return stopped_server
 
@@ -47,7 +47,7 @@ def far(ns: Namespace) -> Iterator[Channel[str]]:
 
 @pytest.fixture(autouse=True)
 def _no_journals() -> Iterator[None]:
-    """Remove the journals of receivers, which stay for the next bridge."""
+    """Remove the journals of receiving bridges, which remain for the next bridge."""
     yield
     for path in Path(SHM).glob(f"{BRIDGE_PREFIX}*"):
         path.unlink()

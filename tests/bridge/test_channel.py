@@ -1,4 +1,4 @@
-"""Channels over JetStream."""
+"""Tests of bridges between channels, over NATS JetStream."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def address(channel: Channel[Any]) -> str:
 
 
 def numbers(channel: Channel[Job], count: int) -> list[int]:
-    """The numbers of the next `count` jobs."""
+    """Return the numbers of the next `count` jobs."""
     found: list[int] = []
     while len(found) < count:
         found += channel.receive_many(timeout=LONG)["number"].tolist()
@@ -210,7 +210,7 @@ def test_a_stream_of_another_program_is_refused(server: NatsServer, near: Channe
         bridge.wait_connected(LONG)
 
 
-@pytest.mark.soak  # the tests of the command have a short one
+@pytest.mark.soak  # tests/cli has a short test of the same
 def test_the_server_may_come_later(
     stopped_server: NatsServer,
     near: Channel[Job],
@@ -294,7 +294,7 @@ def test_a_message_longer_than_the_server_takes_ends_the_bridge(
         assert len(near.receive(timeout=LONG)) in {5, 2_000_000}
 
 
-def test_garbage_in_the_stream_is_left_out(
+def test_garbage_in_the_stream_is_skipped(
     server: NatsServer, near: Channel[Job], far: Channel[Job], capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"{server.url}/garbage"
@@ -314,7 +314,7 @@ def test_garbage_in_the_stream_is_left_out(
         with receive(url, far):
             assert far.receive(timeout=LONG) == Job(1)
             assert nothing_waits(far)
-    assert capsys.readouterr().err.count("left out") >= 3
+    assert capsys.readouterr().err.count("skipped") >= 3
 
 
 def test_the_end_of_the_channel_ends_the_bridge(server: NatsServer, ns: Namespace) -> None:
@@ -383,7 +383,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.soak  # test_chaos.py has a short test
+@pytest.mark.soak  # test_chaos.py has a short test of the same
 @pytest.mark.parametrize("victim", ["sender", "receiver"])
 def test_nothing_is_lost_or_repeated_when_a_bridge_is_killed(
     victim: str, server: NatsServer, near: Channel[Job], far: Channel[Job], spawn: Spawn

@@ -1,4 +1,4 @@
-"""Bridges, and the server, are killed at random moments: nothing is lost, nothing is repeated."""
+"""Tests that kill bridges and the server at random moments. No message is lost or repeated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Job(Struct):
 
 
 class Producer(threading.Thread):
-    """Sends numbers until it is stopped."""
+    """A thread that sends consecutive numbers until `stop` is called."""
 
     def __init__(self, channel: Channel[Job]) -> None:
         super().__init__(name="ipckit-producer")
@@ -60,7 +60,7 @@ class Producer(threading.Thread):
 
 
 class Consumer(threading.Thread):
-    """Receives numbers until it is stopped."""
+    """A thread that receives numbers until `stop` is called."""
 
     def __init__(self, channel: Channel[Job]) -> None:
         super().__init__(name="ipckit-consumer")
@@ -90,7 +90,7 @@ class Consumer(threading.Thread):
 
 
 def kill_and_restart(kills: int, victims: str, server: Any, ns: Namespace, spawn: Spawn) -> None:
-    """Kill a random victim `kills` times, and compare what was sent with what arrived."""
+    """Kill a random victim `kills` times. Check that each message arrives once and in order."""
     chance = random.Random(len(victims))
     url, options = f"{server.url}/chaos", {"packet_messages": 16, "window": 32}
     with (
@@ -112,7 +112,7 @@ def kill_and_restart(kills: int, victims: str, server: Any, ns: Namespace, spawn
         try:
             for _ in range(kills):
                 chance.seed(chance.random())
-                # Now and then long enough for packets that a dead receiver had to come again.
+                # Sometimes wait until the server delivers a killed receiver's packets again.
                 threading.Event().wait(chance.random() * 0.3 + 4 * (chance.random() < 0.03))
                 victim = chance.choice(victims.split())
                 if victim == "server":

@@ -1,4 +1,4 @@
-"""Bridges to a NATS server that wants to know who they are."""
+"""Tests of bridges to a NATS server that requires TLS certificates and credentials."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 
 class Guarded:
-    """A server that wants certificates and credentials from its clients.
+    """A server that requires certificates and credentials from its clients.
 
     Args:
-        directory: where its files go.
+        directory: the directory for its files.
+
+    Attributes:
+        operator: the operator who has signed the credentials.
+        certificates: the authority that has signed the certificates.
+        server: the server.
+        options: the options with which a bridge may connect.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -52,7 +58,7 @@ class Guarded:
 
     @property
     def url(self) -> str:
-        """The URL of a stream there."""
+        """The URL of a stream on the server."""
         return f"{self.server.url.replace('nats:', 'tls:')}/guarded"
 
 
@@ -93,7 +99,7 @@ def test_a_file_for_tls_is_enough_to_use_it(guarded: Guarded, near: Channel[str]
         bridge.wait_connected(timeout=LONG)
 
 
-def test_credentials_of_a_stranger_are_read_again(guarded: Guarded, near: Channel[str]) -> None:
+def test_refused_credentials_are_read_again(guarded: Guarded, near: Channel[str]) -> None:
     assert guarded.options.credentials is not None
     file = Path(guarded.options.credentials)
     right = file.read_text()
@@ -112,7 +118,7 @@ def test_credentials_of_a_stranger_are_read_again(guarded: Guarded, near: Channe
         ({"tls_cert": None, "tls_key": None}, "TLS failed: tlsv13 alert certificate required"),
     ],
 )
-def test_what_is_not_accepted_is_said(
+def test_the_reason_of_a_refusal_is_shown(
     wrong: dict[str, str | None], words: str, guarded: Guarded, near: Channel[str], tmp_path: Path
 ) -> None:
     if wrong.get("tls_ca"):

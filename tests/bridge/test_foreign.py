@@ -1,4 +1,4 @@
-"""What other programs can do to a bridge: invalid packets, and changes on the server by hand."""
+"""Tests of bridges that get invalid packets, and whose stream, consumer or file is changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HELLO = Hello(b"a" * 16, 64, 1 << 23, {b"b" * 16: Position(1, 2)})
 
 
 def on_server(server: NatsServer, work: Callable[[Any], Awaitable[Any]]) -> None:
-    """Do something with a client of the server."""
+    """Run `work` with a client that is connected to the server."""
 
     async def run() -> None:
         import nats  # noqa: PLC0415
@@ -117,7 +117,7 @@ def test_json_that_is_nested_too_deep_is_refused() -> None:
         Hello.decode(b"[" * 200_000)
 
 
-def test_a_packet_of_a_topic_with_any_number_is_left_out() -> None:
+def test_a_packet_of_a_topic_with_an_invalid_number_is_refused() -> None:
     from ipckit._bridge.topic_wire import head_of  # noqa: PLC0415
 
     head = HEAD.pack(MARK, 1, 1, 2**64 - 1, b"a" * 16)
@@ -223,7 +223,7 @@ reader, writer = os.pipe()
 if (child := os.fork()) == 0:
     os.setsid()
     bridge.close()
-    os.write(writer, b"x")  # the first steps after a fork are done
+    os.write(writer, b"x")  # the fork handlers have run
     time.sleep(60)
     os._exit(0)
 os.read(reader, 1)
@@ -265,13 +265,13 @@ def test_the_handle_that_was_given_may_be_closed_before_the_bridge_is_connected(
 
 
 def file_of(channel: Channel[str], url: str) -> Path:
-    """The file of a sending bridge that is not running."""
+    """Return the path of the file of a sending bridge, after the bridge has ended."""
     with forward(channel, url):
         (facts,) = bridges()
     return Path(facts.path)
 
 
-def test_a_file_that_is_not_that_of_a_bridge_is_named(near: Channel[str]) -> None:
+def test_a_file_that_is_not_the_file_of_a_bridge_is_named(near: Channel[str]) -> None:
     url = "nats://127.0.0.1:1/file"
     path = file_of(near, url)
     for make in (
@@ -282,14 +282,14 @@ def test_a_file_that_is_not_that_of_a_bridge_is_named(near: Channel[str]) -> Non
     ):
         path.unlink(missing_ok=True)
         make()
-        with pytest.raises(Corrupt, match=f"{path} is not that of a bridge.*remove the file"):
+        with pytest.raises(Corrupt, match=f"{path} is not the file of a bridge.*remove"):
             forward(near, url)
         if path.is_dir():
             path.rmdir()
     path.unlink()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_a_file_of_another_user_is_refused(near: Channel[str]) -> None:
     url = "nats://127.0.0.1:1/file"
     path = file_of(near, url)

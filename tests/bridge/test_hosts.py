@@ -1,4 +1,4 @@
-"""Bridges between two hosts whose link is cut, and a server whose disk is full."""
+"""Tests of bridges between two hosts whose link is cut, and with a server whose disk is full."""
 
 from __future__ import annotations
 

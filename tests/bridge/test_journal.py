@@ -1,4 +1,4 @@
-"""The journals of bridges."""
+"""Tests of the journals of bridges between channels."""
 
 from __future__ import annotations
 

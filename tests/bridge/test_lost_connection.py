@@ -1,4 +1,4 @@
-"""Connections to a NATS server that are lost at any moment."""
+"""Tests of bridges whose connection to the NATS server is lost at any moment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Job(Struct):
 
 
 def closes_once(call: Callable[..., Any], closed: list[str], *, before: bool) -> Callable[..., Any]:
-    """A method that closes the connection the first time."""
+    """Return a method that closes the connection at its first call, before or after `call`."""
 
     async def replaced(self: NatsSession | Pull, *args: Any) -> Any:
         first = not closed
@@ -70,7 +70,7 @@ def test_a_lost_connection_is_seen_when_nats_py_does_not_report_it(
     server: NatsServer, ns: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def says_nothing(self: NatsSession) -> None:
-        """As when nats-py fails while it closes."""
+        """Do nothing, like nats-py if it fails while it closes."""
 
     monkeypatch.setattr(NatsSession, "note_closed", says_nothing)
     monkeypatch.setattr("ipckit._bridge.channel_send._ANSWER_SECONDS", 3600.0)
@@ -87,7 +87,7 @@ def test_a_lost_connection_is_seen_when_nats_py_does_not_report_it(
 def test_a_server_that_freezes_while_much_is_on_the_way(
     server: NatsServer, ns: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than the socket takes, so calls of nats-py wait for it."""
+    """The messages do not fit into the socket's buffer, so calls of nats-py wait for room."""
     monkeypatch.setattr("ipckit._bridge.nats_session._PING_SECONDS", 0.2)
     message, count = bytes(500_000), 40
     size = 2 * count * len(message)

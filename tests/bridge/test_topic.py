@@ -1,4 +1,4 @@
-"""Topics over zenoh, and over NATS core."""
+"""Tests of bridges between topics, over zenoh and over core NATS."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Spawn = Callable[..., Child]
 
 LONG = 30.0
-# A receiving bridge that can take two packets of 8 messages.
+# The options of a receiving bridge that accepts two unacknowledged packets of 8 messages each.
 NARROW = {"window": 2, "packet_messages": 8}
 
 RECEIVES = """
@@ -66,7 +66,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def _zenoh_runs() -> None:
-    """Start the threads of zenoh, which it starts with the first session, and keeps."""
+    """Start the threads of zenoh once. zenoh starts them with its first session, and keeps them."""
     try:
         import zenoh  # noqa: PLC0415
     except ModuleNotFoundError:
@@ -118,7 +118,7 @@ def address(topic: Topic[Any]) -> str:
 def bridged(
     near: Topic[Any], far: Topic[Any], url: str, **options: Any
 ) -> Iterator[tuple[Bridge, Bridge]]:
-    """Bridges from a topic to another, connected."""
+    """Run bridges from one topic to another, and wait until they are connected."""
     given = BridgeOptions(**options)
     with forward(near, url, given) as there, receive(url, far, given) as here:
         here.wait_connected(LONG)
@@ -126,7 +126,7 @@ def bridged(
 
 
 def cents(subscription: Subscription[Price], count: int) -> list[int]:
-    """The numbers of the next `count` messages."""
+    """Return the numbers of the next `count` messages."""
     found: list[int] = []
     while len(found) < count:
         found += subscription.receive_many(timeout=LONG)["cents"].tolist()
@@ -134,7 +134,7 @@ def cents(subscription: Subscription[Price], count: int) -> list[int]:
 
 
 def rest_of(subscription: Subscription[Price], seconds: float = 1.0) -> list[int]:
-    """The numbers of all messages until none arrives for some time."""
+    """Return the numbers of all messages until none arrives for some seconds."""
     found: list[int] = []
     try:
         while True:
@@ -155,7 +155,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def publish_until_full(topic: Topic[Price], start: int) -> int:
-    """Publish until publishers wait. Return the next number."""
+    """Publish until the topic is full. Return the next number."""
     number = start
     try:
         while True:
@@ -170,7 +170,7 @@ def publish_until_full(topic: Topic[Price], start: int) -> int:
 
 def test_messages_arrive_in_order(url: str, near: Topic[Price], far: Topic[Price]) -> None:
     with bridged(near, far, url) as (there, here), far.subscribe() as prices:
-        # More than the capacity, so publishers wait in between.
+        # The messages are more than the capacity, so publishers must wait.
         for start in range(0, 2000, 50):
             publish(near, range(start, start + 50))
             assert cents(prices, 50) == list(range(start, start + 50))
@@ -271,7 +271,7 @@ def test_publishers_wait_for_the_other_side(
 ) -> None:
     with bridged(near, far, url, **NARROW) as (there, here), far.subscribe() as prices:
         end = publish_until_full(near, 0)
-        # What fits: both topics, and what is on the way.
+        # Both topics are full, and some messages are in packets.
         assert 128 <= end < 128 + 64
         assert there.stats().unacknowledged > 0
         assert rest_of(prices) == list(range(end))
@@ -311,8 +311,8 @@ def test_a_receiving_bridge_that_is_killed_does_not_stop_publishers(
         start = time.monotonic()
         publish(near, range(end, end + 200))
         assert time.monotonic() - start < 10
-        # The next one continues after what its predecessor has published. What is not in the
-        # history any more is lost, and counted.
+        # The next bridge continues after the last message that this one has published. Messages
+        # that are not in the history any more are counted as lost.
         before = rest_of(prices)
         with receive(url, far) as here:
             here.wait_connected(LONG)
@@ -335,7 +335,7 @@ def test_a_receiving_bridge_continues_after_close(
         wait_until(lambda: not near.subscribers())
         publish(near, range(10, 20))
         with receive(url, far) as here:
-            # Not the 16 messages of the history: it has seen the first 10 of them.
+            # It does not get all 16 messages of the history, because it knows the first 10.
             assert cents(prices, 10) == list(range(10, 20))
             publish(near, range(20, 30))
             assert cents(prices, 10) == list(range(20, 30))
@@ -403,7 +403,7 @@ def test_the_sending_side_may_start_again(url: str, near: Topic[Price], far: Top
             assert cents(prices, 10) == list(range(10))
         publish(near, range(10, 40))
         with forward(near, url):
-            # The history is 24 to 39; the others are lost.
+            # The history has the messages 24 to 39. The messages 10 to 23 are lost.
             assert cents(prices, 16) == list(range(24, 40))
             assert here.stats().lost == 14
             publish(near, range(40, 50))
@@ -441,7 +441,7 @@ def test_nats_may_be_away(
         assert cents(prices, 10) == list(range(10))
         stopped_server.kill()
         wait_until(lambda: here.stats().state == there.stats().state == "waiting")
-        publish(near, range(10, 20))  # within the time for which the subscription is kept
+        publish(near, range(10, 20))  # the sending bridge keeps the subscription for 4 s
         stopped_server.start()
         assert cents(prices, 10) == list(range(10, 20))
         assert (here.stats().lost, here.stats().reconnects) == (0, 1)
@@ -475,7 +475,7 @@ def test_nats_may_be_away_for_long(
         publish(near, range(10))
         assert cents(prices, 10) == list(range(10))
         server.kill()
-        publish(near, range(10, 300))  # publishers wait for some seconds, and go on
+        publish(near, range(10, 300))  # publishers wait for some seconds, and continue
         server.start()
         assert cents(prices, 16)[-1] == 299
         assert here.stats().lost + here.stats().messages == 300
@@ -533,7 +533,7 @@ def test_messages_that_the_topic_does_not_take_are_lost(url: str, ns: Namespace)
         wait_until(lambda: here.stats().lost == 1)
 
 
-# -- the rest --------------------------------------------------------------------------------------
+# -- removal, subscribers, and the configuration of zenoh ------------------------------------------
 
 
 def test_a_topic_that_is_removed_ends_the_bridge(url: str, ns: Namespace) -> None:
@@ -563,7 +563,7 @@ def test_the_file_with_the_configuration_of_zenoh(
         text += "scouting: {multicast: {enabled: false}},"
         text += "transport: {shared_memory: {enabled: false}}}"
         (tmp_path / f"{side}.json5").write_text(text)
-    url = "zenoh://192.0.2.1:1/prices"  # no such host; the files name another
+    url = "zenoh://192.0.2.1:1/prices"  # an unreachable address; the files name another one
     listens = BridgeOptions(zenoh_config=str(tmp_path / "listen.json5"))
     connects = BridgeOptions(zenoh_config=str(tmp_path / "connect.json5"))
     with (

@@ -1,4 +1,4 @@
-"""What the bridges of topics say to each other, and the journal of the receiving one."""
+"""Tests of the protocol between bridges of topics, and of the receiving bridge's journal."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_neither_a_hello_nor_a_status_is_refused(data: bytes) -> None:
 
 def test_a_packet_has_its_range_and_its_messages() -> None:
     messages = [b"one", b"", b"three"]
-    data = b"".join(packet_of(A, 123, 130, messages))  # 123 is {, with which a status begins
+    data = b"".join(packet_of(A, 123, 130, messages))  # a status begins with {, which is 123
     assert is_packet(data)
     assert head_of(data) == Head(A, 123, 130, 3)
     assert unpack(data, BODY_AT).messages() == messages

@@ -1,4 +1,4 @@
-"""Certificates, accounts and users of a NATS server, made for one test."""
+"""Create TLS certificates, accounts and users of a NATS server for a test."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ _NO_LIMIT = -1
 
 
 class Certificates:
-    """A certificate authority, and certificates for 127.0.0.1 that it has signed, as PEM files.
+    """A certificate authority, which issues certificates for 127.0.0.1 as PEM files.
 
     Args:
-        directory: where the files go.
+        directory: the directory for the files. It is created.
+
+    Attributes:
+        ca: the path of the authority's own certificate.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -30,7 +33,7 @@ class Certificates:
         self.ca, _ = self._made("ca")
 
     def issue(self, name: str) -> tuple[str, str]:
-        """Return the paths of a certificate and of its key."""
+        """Issue a certificate, and return the paths of the certificate and of its key."""
         key = str(Path(self.ca).with_suffix(".key"))
         return self._made(
             name, "-CA", self.ca, "-CAkey", key, "-addext", "subjectAltName=IP:127.0.0.1"
@@ -46,14 +49,14 @@ class Certificates:
 
 
 class Operator:
-    """The operator of a NATS server, with one account, and users who show a JWT and a key."""
+    """The operator of a NATS server, with one account whose users have a JWT and a key each."""
 
     def __init__(self) -> None:
         self._keys = _new_keys("OPERATOR")
         self._account, self._system = _new_keys("ACCOUNT"), _new_keys("ACCOUNT")
 
     def configuration(self) -> str:
-        """Return the part of the server's configuration that knows the accounts."""
+        """Return the part of the server's configuration that defines the accounts."""
         operator = self._signed(self._keys, _public(self._keys), type="operator")
         limits = ("subs", "conn", "leaf", "imports", "exports", "data", "payload")
         storage = ("mem_storage", "disk_storage", "streams", "consumer")
@@ -73,7 +76,7 @@ class Operator:
         )
 
     def credentials(self) -> str:
-        """Return the text of a file with the credentials of a new user."""
+        """Create a user, and return the text of a credentials file for that user."""
         user = _new_keys("USER")
         limits = dict.fromkeys(("subs", "data", "payload"), _NO_LIMIT)
         jwt = self._signed(self._account, _public(user), type="user", **limits)
@@ -84,7 +87,13 @@ class Operator:
 
     @staticmethod
     def _signed(keys: Any, subject: str, **claims: Any) -> str:
-        """Return what one says about another, as a JWT of NATS."""
+        """Return a NATS JWT with claims about a public key.
+
+        Args:
+            keys: the keys of the issuer, which sign the JWT.
+            subject: the public key that the claims are about.
+            claims: the part of the JWT that is specific to NATS.
+        """
         head = _encoded(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}).encode())
         body = {"iss": _public(keys), "sub": subject, "name": "test", "iat": 0, "jti": subject}
         body |= {"nats": claims | {"version": 2}}

@@ -1,4 +1,4 @@
-"""A NATS server for tests, which can be killed and started again."""
+"""Run a NATS server in tests, which can freeze, kill and restart it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 
 def nats_program() -> str:
-    """Return the path of nats-server; skip the test if there is none, or no nats-py."""
+    """Return the path of nats-server. Skip the test if it or nats-py is not installed."""
     pytest.importorskip("nats")
     beside = Path(sys.executable).with_name("nats-server")
     program = str(beside) if beside.exists() else shutil.which("nats-server")
@@ -26,15 +26,15 @@ def nats_program() -> str:
 
 
 class NatsServer:
-    """A server with JetStream.
+    """A NATS server with JetStream on a free port of 127.0.0.1.
 
     Args:
         program: the path of nats-server.
-        directory: where it keeps its messages and its log.
+        directory: the directory for its messages and its log.
         options: more options of the program.
 
     Attributes:
-        port: its port.
+        port: the port of the server.
         url: the URL of the server, without a stream.
     """
 
@@ -49,7 +49,7 @@ class NatsServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
+        """Start the server, and wait until it accepts connections."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         while self._process.poll() is None:
@@ -60,18 +60,18 @@ class NatsServer:
         pytest.fail(f"nats-server ended:\n{self._log.read_text()}")
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the server."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def freeze(self) -> None:
-        """Stop all its threads, and wait until they are stopped."""
+        """Send SIGSTOP to the server, and wait until all its threads are stopped."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def kill(self) -> None:
-        """Kill it, if it runs."""
+        """Kill the server if it runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""``ipckit bridge``: carry channels and topics to other machines, and from them."""
+"""``ipckit bridge``: carry messages of channels and topics to other machines, and from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ A file for --config has a table for each bridge:
 
 
 class _End(ObjectType):
-    """An end of a bridge: a channel, a topic, or a URL; with completion."""
+    """An end of a bridge: the address of a channel or topic, or a URL. Has shell completion."""
 
     name = "end"
 
@@ -123,7 +123,7 @@ def command(
     if config is None and target is None:
         message = "a bridge needs two ends: FROM and TO, or --config FILE"
         raise _usage(message)
-    # Completion and --help do not need what these import.
+    # Completion and --help do not need the modules that this one imports.
     from ipckit._cli import bridging  # noqa: PLC0415
 
     if config is not None:
