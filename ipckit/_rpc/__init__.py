@@ -1,1 +1,1 @@
-"""Calls between processes: services and their clients."""
+"""Calls between processes: `Service` offers methods, and `Client` calls them."""

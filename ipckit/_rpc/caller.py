@@ -1,4 +1,4 @@
-"""Caller: a client, as a server of the service sees it."""
+"""Caller: the server's connection to one client, through which it replies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ _CHECK_SECONDS: Final = 0.04
 
 
 class Caller:
-    """A client, as a server of the service sees it.
+    """The server's connection to one client.
 
     Args:
         service: the name of the service.
-        token: the client's random number.
+        token: the random number that identifies the client.
+
+    Attributes:
+        replies: the client's channel for replies.
+        calls: the client's table of calls; see `wire`.
 
     Raises:
-        NotFound: the client is gone.
-        Corrupt: its memory is not that of a client.
-        IpcError: it can't be opened.
+        NotFound: the client has closed or died.
+        Corrupt: the client's table of calls is too short.
+        IpcError: the channel or the table can't be opened.
     """
 
     def __init__(self, service: str, token: int) -> None:
@@ -46,7 +50,7 @@ class Caller:
             self.close()
             raise corrupt(service)
         self.calls = self._memory.buf[:TABLE_BYTES].cast("Q")
-        self._was_gone = False  # when it was closed
+        self._was_gone = False  # whether the client had gone when this object was closed
 
     def is_gone(self) -> bool:
         """Return whether the client closed or died."""
@@ -62,7 +66,7 @@ class Caller:
         return self.calls[2 * slot] != number or self.is_gone()
 
     def begin(self, slot: int, number: int, server: int) -> bool:
-        """Note which server runs a call. Return whether the client still waits for it."""
+        """Record which server runs a call. Return whether the client still waits for it."""
         if slot >= SLOTS or self.calls[2 * slot] != number:
             return False
         self.calls[2 * slot + 1] = server
@@ -72,7 +76,7 @@ class Caller:
         """Send a reply, unless the client no longer waits for it.
 
         Raises:
-            LimitReached: there is no memory for it.
+            LimitReached: there is no memory for the reply.
             IpcError: the client's memory is corrupt.
         """
         wait = 0.0
@@ -86,7 +90,7 @@ class Caller:
                     self.spare_name,
                 )
                 return
-            # The channel is full, because the client does not receive.
+            # The channel is full because the client does not receive.
             if self.has_left(slot, number):
                 return
             wait = _CHECK_SECONDS
@@ -116,7 +120,7 @@ class Caller:
         return Channel.open(stream_of(self.service, self.token, number))
 
     def close(self) -> None:
-        """Close the handles. If the client is gone, remove all that it and its servers left."""
+        """Close the handles. If the client is gone, remove its objects in /dev/shm."""
         self._was_gone = self.is_gone()
         if self._was_gone:
             remove_all_of(self.service, self.token)
@@ -125,12 +129,12 @@ class Caller:
 
 
 def remove_if_gone(service: str, token: int) -> None:
-    """Remove what a client left, if it died.
+    """Remove the objects of a client in /dev/shm if the client has died.
 
     Raises:
         IpcError: its channel can't be opened.
     """
-    # Not as a `Caller`, because the client can have died before it made its table.
+    # A `Caller` could fail here, because the client may have died before it created its table.
     with Channel.open(client_of(service, token), peer_gone="wait") as replies:
         if replies._side(native.ROLE_RECEIVER) == native.SIDE_GONE:  # noqa: SLF001
             remove_all_of(service, token)

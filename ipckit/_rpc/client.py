@@ -1,4 +1,4 @@
-"""Client: calls the methods of a service."""
+"""Client: call the methods of a service in another process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 _SIZE: Final = 1 << 22
 _HEAD: Final = REPLY.size
-_SHORT: Final = 4000  # a call of up to this many bytes is sent without the general code
+_SHORT: Final = 4000  # calls of up to this many bytes are sent by a faster path
 _unpack: Final = REPLY.unpack_from
 _pack: Final = CALL.pack
 _CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
@@ -64,10 +64,10 @@ _CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
 class Client(Closable):
     """Calls the methods of a service in another process.
 
-    A client can be used by several threads at once. A forked child can use it too, and it can be
-    pickled; each process has its own channel for replies.
+    Several threads can use a client at once. A forked child can use its parent's client, and a
+    client can be pickled. Each process has its own channel for replies.
 
-    Attributes that a client does not have are methods of the service: ``solver.norm(x)`` is
+    An attribute that the class does not define is a method of the service: ``solver.norm(x)`` is
     ``solver.call("norm", x)``. A call runs at most once.
 
     >>> import threading
@@ -107,8 +107,11 @@ class Client(Closable):
 
         Args:
             name: the service's name.
-            size: bytes of memory for replies, 4 MiB by default. A reply of more than half of it
-                gets memory of its own, which is slower.
+            size: bytes of memory for replies, 4 MiB by default. A reply of more than half of this
+                size gets memory of its own, which is slower.
+
+        Returns:
+            The client.
 
         Raises:
             NotFound: there is no service of that name.
@@ -126,16 +129,19 @@ class Client(Closable):
 
     @classmethod
     def open_or_wait(cls, name: str, *, timeout: float | None = None, size: int = _SIZE) -> Self:
-        """Open a client of a service, waiting until the service exists.
+        """Wait until a service exists, and open a client of it.
 
         Args:
             name: the service's name.
             timeout: seconds to wait; None (the default) waits without limit, 0 does not wait.
             size: see `open`.
 
+        Returns:
+            The client.
+
         Raises:
-            Timeout: there was no service of that name until the deadline.
-            IpcError: as for `open`.
+            Timeout: the timeout ended before a service of that name existed.
+            IpcError: the client can't be opened for another reason; see `open`.
         """
         deadline = Deadline(timeout)
         for _ in deadline.looks():
@@ -154,21 +160,24 @@ class Client(Closable):
         Args:
             method: the name of the method.
             *args: the arguments of the method, by position.
-            timeout: seconds to wait for the result; None (the default) waits without limit. A
-                parameter of the method that has this name too can be given by position only.
+            timeout: seconds to wait for the result; None (the default) waits without limit. If the
+                method has a parameter ``timeout`` too, pass that argument by position.
             **named: the arguments of the method, by name.
 
         Returns:
-            The result. If the method is a generator function, an iterator of its items, for which
-            `timeout` is the seconds to wait for its beginning and for each item.
+            The result. If the method is a generator function, a `RemoteStream`, an iterator of the
+            items. Then `timeout` applies to the beginning of the stream and to each item.
 
         Raises:
             RemoteError: the method raised an exception.
-            NotFound: the service has no such method; the error lists those that it has.
-            TypeError: the arguments do not fit the method. It was not called.
+            NotFound: the service has no such method. The error lists its methods.
+            TypeError: the arguments do not fit the method. The method was not called.
             Timeout: there was no result within the timeout. The method may run to its end.
-            WouldBlock: `timeout` is 0, which forbids to wait for the result. It was not called.
-            PeerGone: no process serves the service any more, or the one that took the call died.
+            WouldBlock: `timeout` is 0, so the call can't wait for its result. The method was not
+                called.
+            PeerGone: no process serves the service any more, or the process that took the call
+                died.
+            LayoutMismatch: the client can't decode the result.
             LimitReached: there is no memory for the arguments.
             ClosedHandle: the client is closed.
         """
@@ -188,8 +197,8 @@ class Client(Closable):
             if (
                 len(body) <= _SHORT and not link.exchanging and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
             ):
-                # A call of the most frequent kind, of plain values, while no other thread waits for
-                # a reply. `_call` does the same, but takes twice as long.
+                # The fast path for the most frequent calls: with plain values, while no other
+                # thread waits for a reply. `_call` does the same, but takes twice as long.
                 try:
                     return link.exchange(remote, body, deadline)
                 except OtherReply as other:
@@ -213,14 +222,14 @@ class Client(Closable):
         deadline: float | None,
         timeout: float | None,
     ) -> Any:
-        """Make a call of any kind."""
+        """Make a call of any kind; see `call`."""
         while True:
             remote = self._methods.get(method) or self.find(method, deadline)
             call = self.begin(remote, args, named, deadline)
             try:
                 if call.link.wait(call, deadline):
                     return self.finish(remote, call.reply, call, timeout)
-                raise self.too_late(remote.name, timeout)  # noqa: TRY301 - it ends the call too
+                raise self.too_late(remote.name, timeout)  # noqa: TRY301 - see the handlers below
             except StaleMethods:
                 call.close_stream()
                 self.forget_methods()
@@ -236,21 +245,22 @@ class Client(Closable):
     ) -> Future[Any]:
         """Call a method of the service without waiting for its result.
 
-        If 255 calls of this process wait for their results, it waits until one has it.
+        If 255 calls of this process wait for their results, `submit` waits until one has ended.
 
         Args:
-            method: as for `call`.
-            *args: as for `call`.
-            timeout: as for `call`. `Future.result` has a timeout too, which does not end the call.
-            **named: as for `call`.
+            method: the name of the method.
+            *args: the arguments of the method, by position.
+            timeout: seconds to wait for the result; see `call`. After that, the Future raises
+                `Timeout`. `Future.result` has a timeout too, which does not end the call.
+            **named: the arguments of the method, by name.
 
         Returns:
-            A Future of the result. Cancelling it before the result came cancels the call: the
-            method can see that by `current`. Its exceptions are those of `call`.
+            A Future of the result, with the same exceptions as `call`. If it is cancelled before
+            the result has arrived, the call is cancelled. The method can see that by `current`.
 
         Raises:
-            NotFound: as for `call`.
-            TypeError: as for `call`.
+            NotFound: the service has no such method.
+            TypeError: the arguments do not fit the method.
             IpcError: the call can't be sent; see `call`.
         """
         deadline = self._deadline(timeout)
@@ -259,16 +269,17 @@ class Client(Closable):
         return self._pump.submit(method, args, named, deadline, timeout)
 
     def methods(self, *, timeout: float | None = None) -> dict[str, str]:
-        """Return the methods that the service has now: their names, and how they are called.
+        """Ask the service for its methods, and return their signatures.
 
         Args:
             timeout: seconds to wait for the service; None (the default) waits without limit.
 
         Returns:
-            The signature of each method, as text, such as ``norm(x: array of float64) -> float``.
+            A dict from the name of each method to its signature as text, such as
+            ``norm(x: array of float64) -> float``.
 
         Raises:
-            IpcError: as for `call`.
+            IpcError: the service did not answer; see `call`.
         """
         deadline = self._deadline(timeout)
         self._ask("methods", deadline, timeout)
@@ -285,11 +296,11 @@ class Client(Closable):
     # -- the parts of a call -----------------------------------------------------------------------
 
     def find(self, name: str, deadline: float | None) -> RemoteMethod:
-        """Return a method by name, asking the service for its methods.
+        """Return a method by name. Ask the service for its methods if the method is not known yet.
 
         Raises:
             NotFound: the service has no such method.
-            IpcError: as for `call`.
+            IpcError: the service did not answer; see `call`.
         """
         if name not in self._methods:
             self._ask(name, deadline, None)
@@ -314,7 +325,7 @@ class Client(Closable):
             call.link.end(call)
 
     def forget_methods(self) -> None:
-        """Ask the service for its methods before the next call."""
+        """Forget the methods, so that the next call asks the service for them."""
         self._methods = {}
 
     def closed_error(self) -> ClosedHandle:
@@ -326,20 +337,25 @@ class Client(Closable):
         return {name: str(each) for name, each in self._methods.items()}
 
     def known(self, name: str) -> RemoteMethod | None:
-        """Return a method, if the client knows it already."""
+        """Return a method by name if the client knows it already, otherwise None."""
         return self._methods.get(name)
 
     def ask_for_methods(self, name: str, deadline: float | None) -> WaitingCall:
-        """Ask the service for its methods, to call that of a name; `learn` takes the reply."""
+        """Ask the service for its methods, and do not wait for the reply, which `learn` reads.
+
+        Args:
+            name: the method to call next, for error messages.
+            deadline: the moment until which to wait for room; None for no limit.
+        """
         self._deadline(None)
         return self._post(name, DESCRIBE, 0, b"", deadline)
 
     def learn(self, reply: Reply | None) -> None:
-        """Take the methods in the reply to `ask_for_methods`.
+        """Store the methods in the reply to `ask_for_methods`.
 
         Raises:
-            Corrupt: it is not such a reply.
-            LayoutMismatch: the service is of another version.
+            Corrupt: the reply does not describe methods.
+            LayoutMismatch: the service uses another version of the protocol.
         """
         try:
             revision, definitions, methods = self.finish(Describe(), reply)
@@ -362,11 +378,11 @@ class Client(Closable):
         named: dict[str, Any],
         deadline: float | None,
     ) -> WaitingCall:
-        """Send a call.
+        """Send a call, and do not wait for the reply.
 
         Raises:
             TypeError: the arguments do not fit the method.
-            IpcError: as for `call`.
+            IpcError: the call can't be sent; see `call`.
         """
         flags, value = remote.encode(args, named)
         name = remote.name
@@ -422,15 +438,15 @@ class Client(Closable):
         call: WaitingCall | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Return the result in a reply, or raise its exception.
+        """Return the result in a reply, or raise the exception in it.
 
         Raises:
-            StaleMethods: the methods that the client knows are stale; the call was not run.
-            Exception: as for `call`.
+            StaleMethods: the client knows methods of an earlier revision. The call was not run.
+            Exception: see `call`.
         """
         if isinstance(reply, BaseException):
             if isinstance(reply, PeerGone) and isinstance(remote, RemoteMethod):
-                reply.op = f"call {remote.name}"  # the link does not know the names of methods
+                reply.op = f"call {remote.name}"  # `Link` does not know the names of methods
             raise reply
         assert reply is not None  # noqa: S101 - for the type checkers
         message = memoryview(reply) if isinstance(reply, bytes) else reply.buf
@@ -461,11 +477,11 @@ class Client(Closable):
         return remote_error(self._service, method, kind, body)
 
     def too_late(self, method: str, timeout: float | None, *, sent: bool = True) -> Timeout:
-        """Return the error for a call whose deadline passed.
+        """Return the error for a call whose deadline has passed.
 
         Args:
             method: the name of the method.
-            timeout: the timeout of the call, in seconds; None if it is not known here.
+            timeout: the timeout of the call, in seconds; None if the caller does not know it.
             sent: whether the call was sent.
         """
         target = target_of(self._service)
@@ -480,7 +496,7 @@ class Client(Closable):
         return deadline_of(timeout, target_of(self._service))
 
     def _connect(self) -> Link:
-        """Create this process's channel for replies."""
+        """Return this process's channel for replies and table of calls. Create them if needed."""
         with self._connecting:
             if self._closed:
                 raise closed_handle("call", self._target)
@@ -504,9 +520,10 @@ class Client(Closable):
         return f"client of {target_of(self._service)}"
 
     def close(self) -> None:
-        """Close the client; idempotent, never raises. Calls that wait raise ClosedHandle.
+        """Close the client; idempotent, never raises.
 
-        Methods that still run for it can see that they were cancelled.
+        Calls that wait raise `ClosedHandle`. Methods that still run for the client can see that
+        they were cancelled.
         """
         super().close()
 
@@ -520,7 +537,7 @@ class Client(Closable):
         self._requests.close()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: let go of the parent's channel for replies."""
+        """Close the child's copy of the parent's channel for replies, after a fork."""
         link, self._link = self._link, None
         self._connecting, self._pump = threading.Lock(), None
         if link is not None:
@@ -541,8 +558,8 @@ def deadline_of(timeout: float | None, target: str) -> float | None:
 
     Raises:
         WouldBlock: the timeout is 0.
-        TypeError: it is not a number.
-        InvalidArgument: it is negative or NaN.
+        TypeError: the timeout is not a number.
+        InvalidArgument: the timeout is negative or NaN.
     """
     seconds = checked_timeout(timeout)
     if seconds == 0:

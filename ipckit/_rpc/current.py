@@ -1,4 +1,4 @@
-"""`current`: the call that a method of a service is running."""
+"""`current`: tell a running method about the call that it serves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @final
 @public("ipckit.rpc")
 class CurrentCall:
-    """A call that a method is running; `current` returns it.
+    """The call that a method serves; `current` returns it.
 
     Example:
         >>> import threading
@@ -46,9 +46,9 @@ class CurrentCall:
     def cancelled(self) -> bool:
         """Whether the client no longer waits for the result.
 
-        It is true if the timeout of the call passed, its Future was cancelled, the iteration of its
-        stream ended, or the client closed or died. A method that takes long can check it from time
-        to time and return early; its result is dropped.
+        True if the timeout of the call has passed, its Future was cancelled, the iteration of its
+        stream has ended, or the client has closed or died. A long method can check this from time
+        to time and return early. Its result is dropped.
         """
         return self._caller.has_left(self._slot, self._id)
 

@@ -1,4 +1,4 @@
-"""Describe the types of parameters and results in plain values, for the clients."""
+"""Describe types of parameters and results as plain values, which a service sends to clients."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ipckit._rpc.values import array_key, dtype_key, dtype_of, struct_key
 if TYPE_CHECKING:
     from ipckit._payload.codecs import Codec
 
-# A word, or a list of a word and its arguments: "int", or ["dict", "str", ["array", "<f8"]].
+# A word such as "int", or a list of a word and its arguments: ["dict", "str", ["array", "<f8"]].
 Description: TypeAlias = Any
 
-# The types without arguments.
+# The words for types without arguments.
 WORDS: Final[dict[str, Any]] = {
     "int": int,
     "float": float,
@@ -76,11 +76,11 @@ _BYTES_CLASSES: Final = (Struct, ctypes.Structure, ctypes.Union)
 
 @dataclass
 class TypeTable:
-    """The classes that descriptions name.
+    """The classes to which descriptions refer by name.
 
     Attributes:
         definitions: the fields or members of each class, by its name.
-        classes: the class of this process for each name.
+        classes: the class in this process, by its name.
         structs: the codecs of structs and ctypes structures, by `struct_key`.
     """
 
@@ -112,7 +112,7 @@ def describe(annotation: Any, table: TypeTable) -> Description:
 def _word_of(annotation: Any) -> str | None:
     try:
         return _WORD_OF.get(annotation)
-    except TypeError:  # it can't be hashed
+    except TypeError:  # the annotation can't be hashed
         return None
 
 
@@ -146,8 +146,8 @@ def _describe_generic(  # noqa: PLR0911 - one a kind of type
 
 
 def _value_of(alias: Any, arguments: tuple[Any, ...]) -> Any:
-    """Return the type that a generic alias with arguments stands for."""
-    given = dict(zip(alias.__type_params__, arguments, strict=False))  # others have defaults
+    """Return the type to which a generic alias with arguments refers."""
+    given = dict(zip(alias.__type_params__, arguments, strict=False))  # the others have defaults
     value = alias.__value__
     return value[tuple(given.get(each, each) for each in value.__parameters__)]
 
@@ -164,10 +164,10 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
         table.structs[key] = codec
         return ["struct", key, cls.__module__, cls.__qualname__, codec.name]
     name = f"{cls.__module__}.{cls.__qualname__}"
-    while table.classes.get(name, cls) is not cls:  # a class of that name was defined again
+    while table.classes.get(name, cls) is not cls:  # another class has the same name
         name += "'"
     if name not in table.classes:
-        table.classes[name] = cls  # before its fields, which can be of the class itself
+        table.classes[name] = cls  # before `definition`, because a field can have this class
         try:
             table.definitions[name] = definition(cls, table)
         except BaseException:
@@ -177,7 +177,11 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
 
 
 def _number_type(cls: Any) -> Any:
-    """Return a class of numpy's numbers, if its values can be carried."""
+    """Return a class of numpy's numbers.
+
+    Raises:
+        TypeError: its values can't be carried.
+    """
     if issubclass(cls, (np.datetime64, np.timedelta64)):  # a value needs a unit
         raise _not_carried(cls)
     try:
@@ -190,7 +194,7 @@ def _number_type(cls: Any) -> Any:
 
 
 def definition(cls: type[Any], table: TypeTable) -> Description:
-    """Return the description of what a class consists of.
+    """Return the description of the fields or members of a class.
 
     Raises:
         TypeError: its values can't be carried.
@@ -231,7 +235,7 @@ def _name_of_dtype(key: str) -> str:
     try:
         return dtype_text(dtype_of(key))
     except ValueError:
-        return key  # the name of a class of numpy with many dtypes
+        return key  # the name of a numpy class that has several dtypes
 
 
 class _Field(NamedTuple):
@@ -241,7 +245,7 @@ class _Field(NamedTuple):
 
 
 def _members_of(cls: type[Any]) -> tuple[str, list[_Field], dict[str, Any]]:
-    """Return the kind of a class with fields, the fields, and the options of a msgspec struct."""
+    """Return the kind and the fields of a class, and the options of a msgspec struct."""
     if issubclass(cls, msgspec.Struct):
         config = cls.__struct_config__
         options = {

@@ -1,4 +1,4 @@
-"""The calls of `Client.submit`: their Futures, and the thread that completes them."""
+"""FuturePump: complete the Futures of `Client.submit` in a thread."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ipckit._rpc.replies import Reply
     from ipckit.errors import ClosedHandle, Timeout
 
-_IDLE_SECONDS: Final = 5.0  # the thread ends after this time without calls
+_IDLE_SECONDS: Final = 5.0  # after this time without calls, the thread ends
 
 
 class Calling(Protocol):
-    """What a `Client` does for its `FuturePump`; see there."""
+    """The part of `Client` that its `FuturePump` uses; see `Client`."""
 
     def find(self, name: str, deadline: float | None) -> RemoteMethod: ...
     def forget_methods(self) -> None: ...
@@ -47,7 +47,14 @@ class Calling(Protocol):
 
 
 class _Submitted(NamedTuple):
-    """A call whose result is a Future."""
+    """A call whose result is a Future.
+
+    Attributes:
+        call: the call that waits for its reply.
+        remote: the method.
+        future: the Future.
+        again: the arguments of `FuturePump.submit`, to send the call again.
+    """
 
     call: WaitingCall
     remote: RemoteMethod
@@ -100,9 +107,9 @@ class FuturePump:
                 heapq.heappush(self._deadlines, (deadline, call.number))
         call.wake = lambda: self._ready.put(submitted)
         future.add_done_callback(lambda _: self._forget(submitted))
-        if call.reply is not None:  # it came before `wake` was set
+        if call.reply is not None:  # the reply came before `wake` was set
             self._ready.put(submitted)
-        if self._closed:  # since the call was sent; nothing else completes the Future
+        if self._closed:  # the client was closed after the call was sent
             _settle(future, self._client.closed_error())
             return
         self._ready.put(None)  # wakes the thread if it sleeps
@@ -112,7 +119,8 @@ class FuturePump:
         if self._waiting.pop(submitted.call.number, None) is not None:
             if submitted.future.cancelled():
                 submitted.call.close_stream()
-                submitted.future.set_running_or_notify_cancel()  # `wait` and `as_completed` wait
+                # Without this call, `wait` and `as_completed` would not see the cancellation.
+                submitted.future.set_running_or_notify_cancel()
             if submitted.call.stream is None:
                 submitted.call.link.end(submitted.call)
 
@@ -128,7 +136,7 @@ class FuturePump:
                 self._turn()
             if self._closed:
                 return
-            # A reply that came before its call was among `_waiting` is in `_ready` all the same.
+            # A reply that came before its call was added to `_waiting` is in `_ready` too.
             if not self._complete_all(_IDLE_SECONDS):
                 with self._starting:
                     if self._ready.empty() and not self._waiting:
@@ -136,9 +144,9 @@ class FuturePump:
                         return
 
     def _turn(self) -> None:
-        """Receive a reply, or wait until another thread has; complete what can be completed."""
+        """Receive a reply, or wait for the thread that receives. Complete Futures with replies."""
         waiting = next(iter(list(self._waiting.values())), None)
-        if waiting is None:  # another thread has cancelled the last one
+        if waiting is None:  # another thread has cancelled the last call
             return
         link = waiting.call.link
         pause = CHECK_SECONDS
@@ -162,18 +170,21 @@ class FuturePump:
         self._expire()
 
     def _drop_ended(self) -> None:
-        """Drop the deadlines of calls that have ended. The caller holds the lock."""
-        if len(self._deadlines) > 2 * SLOTS:  # of calls that end long before their deadline
+        """Drop the deadlines of calls that have ended. The caller holds `_timing`."""
+        if len(self._deadlines) > 2 * SLOTS:  # many calls ended long before their deadline
             self._deadlines = [each for each in self._deadlines if each[1] in self._waiting]
             heapq.heapify(self._deadlines)
         while self._deadlines and self._deadlines[0][1] not in self._waiting:
             heapq.heappop(self._deadlines)
 
     def _complete_all(self, timeout: float) -> bool:
-        """Complete the Futures whose replies came; wait for the first of them.
+        """Complete the Futures whose replies have arrived.
+
+        Args:
+            timeout: seconds to wait for the first of them.
 
         Returns:
-            Whether a reply came, or something else woke the thread.
+            Whether a reply arrived, or another event woke the thread.
         """
         woken = False
         with suppress(Empty):
@@ -220,7 +231,7 @@ class FuturePump:
                 _settle(submitted.future, error)
 
     def close(self) -> None:
-        """Let the thread end; the client has closed its link, so that the calls have failed."""
+        """Fail the calls that still wait, and let the thread end. The client calls this."""
         self._closed = True
         for submitted in list(self._waiting.values()):
             submitted.call.close_stream()
@@ -229,7 +240,7 @@ class FuturePump:
 
 
 class _Wake:
-    """Wakes the thread; a callable with an identity of its own."""
+    """A callable that wakes the thread. `Link.unfollow` finds it by its identity."""
 
     def __init__(self, ready: SimpleQueue[_Submitted | None]) -> None:
         self._ready = ready

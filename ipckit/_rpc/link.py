@@ -1,7 +1,8 @@
-"""Link: a client's channel for replies, and the calls that wait for one.
+"""Link: a client's channel for replies, and the calls of one process that wait for replies.
 
-Threads that wait for replies take turns: one of them, the leader, receives the replies of all, and
-wakes the threads whose replies came. A leader whose own reply came lets the next one lead.
+Threads that wait for replies take turns. One of them, the leader, receives the replies of all
+threads, and wakes a thread when its reply arrives. When the leader has its own reply, it wakes
+another thread, which becomes the leader.
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ if TYPE_CHECKING:
 
 # How often a waiting client checks whether the server of its call is alive.
 CHECK_SECONDS: Final = 0.04
-_EXCHANGE_SLOT: Final = 0  # of the calls of `exchange`, of which there is one at a time
+_EXCHANGE_SLOT: Final = 0  # the slot of a call by `exchange`; there is at most one at a time
 _HEAD: Final = REPLY.size
 _BYTE_ORDER: Final = sys.byteorder
-# The beginning of the reply that `exchange` expects; its call follows.
+# The beginning of the reply that `exchange` expects. The number of the call follows.
 _SHORT_RESULT: Final = REPLY_START.unpack(REPLY.pack(RESULT, 0, 0, _EXCHANGE_SLOT, 0))[0]
 _number_in: Final = struct.Struct("=8xQ").unpack_from
 
@@ -63,12 +64,12 @@ class WaitingCall:
     """A call that waits for its reply.
 
     Attributes:
-        link: the link that sent it.
+        link: the link that sent the call.
         number: the number of the call.
-        slot: its place in the table of calls.
-        reply: the message with the reply, or the exception to raise; None before.
-        wake: wakes the thread or task that waits, if it does not lead.
-        memory: the shared memory of arguments that were too long for the channel.
+        slot: the index of the call in the table of calls.
+        reply: the message with the reply, or the exception to raise; None before it arrives.
+        wake: wakes the waiting thread or task if it is not the leader; None if it needs no wake.
+        memory: the shared memory with the arguments if they were too long for the channel.
         stream: the channel for the items, if the method is a generator function.
     """
 
@@ -82,20 +83,21 @@ class WaitingCall:
         self.stream: Channel[bytes] | None = None
 
     def close_stream(self) -> None:
-        """Close the channel for the items, if any; the method is told."""
+        """Close the channel for the items, if there is one, so that the generator ends."""
         stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(IpcError):
                 stream.unlink(missing_ok=True)
             with suppress(IpcError, WouldBlock):
-                while True:  # items that were not received can have shared memory of their own
+                # Unread items can have shared memory of their own, which must be removed.
+                while True:
                     with stream.receive_view(timeout=0) as view:
                         discard(view.buf, ITEM.size, self.link.service)
             stream.close()
 
 
 class Link:
-    """What one process has of a client.
+    """The objects of a client in one process: the channel for replies and the table of calls.
 
     Args:
         service: the name of the service.
@@ -104,11 +106,11 @@ class Link:
 
     Attributes:
         service: the name of the service.
-        token: the random number by which servers know it.
+        token: the random number that identifies the client to servers.
         replies: the channel for replies.
         calls: the table of calls; see `wire`.
-        exchanging: the number of the call of `exchange`; 0 if there is none.
-        leading: the thread or task that receives the replies of all has this lock.
+        exchanging: the number of the call that `exchange` runs; 0 if there is none.
+        leading: a lock that the leader holds, the thread or task that receives all replies.
         pending: the calls that wait for a reply, by number.
         queues: the tasks that wait for replies, by event loop.
         left: whether this is a forked child's copy of its parent's link.
@@ -121,14 +123,14 @@ class Link:
         self.service, self._requests = service, requests
         self.token = int.from_bytes(os.urandom(8), "little")
         name = client_of(service, self.token)
-        # It waits, because another server may come when the last one left.
+        # With "wait", because another server may start after the last one has left.
         try:
             self.replies = Channel.create(name, capacity=SLOTS, size=size, peer_gone="wait")
         except LimitReached as exc:
             raise no_memory(service, exc, "Client.open") from None
         try:
             with suppress(WouldBlock):
-                self.replies.receive(timeout=0)  # from now on, servers see whether it is gone
+                self.replies.receive(timeout=0)  # makes this process a receiver; servers check it
             self._memory = PosixSharedMemory.create(name, TABLE_BYTES)
         except BaseException:
             self.replies.__exit__(None, None, None)
@@ -139,15 +141,15 @@ class Link:
         for slot in range(_EXCHANGE_SLOT + 1, SLOTS):
             self._slots.put(slot)
         self.pending: dict[int, WaitingCall] = {}
-        self._used: dict[int, int] = {}  # the slots of the calls that have not ended, by number
-        # Reentrant, because a signal handler can call the client during a call of its thread.
+        self._used: dict[int, int] = {}  # the slots of calls that have not ended, by number
+        # Reentrant, because a signal handler can call the client during a call of the same thread.
         self.leading = threading.RLock()
         self.exchanging = 0
         self._exchanged: bytes | View | None = None
         self._followers: deque[Wake] = deque()
         self._next_check = 0.0
-        # Returns a short reply as bytes, and a long one as a view.
-        self._take = self.replies._take  # noqa: SLF001 - what `receive` is built on
+        # `receive` is built on `_take`, which returns short replies as bytes, long ones as views.
+        self._take = self.replies._take  # noqa: SLF001 - see above
         self._send = requests.send
         self._starts: dict[RemoteMethod, bytes] = {}
         self.left = False
@@ -156,10 +158,13 @@ class Link:
     # -- calls -------------------------------------------------------------------------------------
 
     def begin(self, timeout: float | None = None) -> WaitingCall:
-        """Return a new call.
+        """Return a new call, with a slot in the table of calls.
+
+        Args:
+            timeout: seconds to wait for a free slot; None waits without limit.
 
         Raises:
-            queue.Empty: `SLOTS` calls were waiting until the timeout, in seconds, ended.
+            queue.Empty: no slot was free within the timeout.
         """
         try:
             slot = self._slots.get_nowait()
@@ -174,9 +179,9 @@ class Link:
         return call
 
     def end(self, call: WaitingCall) -> None:
-        """Forget a call; its server can see that the client no longer waits. Idempotent."""
+        """Free the slot of a call, so that its server can see that no client waits. Idempotent."""
         self.pending.pop(call.number, None)
-        # The cancelled Future of a stream and the stream can both end the call.
+        # A stream and its cancelled Future can both end the call.
         if self._used.pop(call.number, None) is None:
             return
         self.calls[2 * call.slot] = 0
@@ -184,18 +189,18 @@ class Link:
         if call.memory is not None:
             with suppress(IpcError):
                 call.memory.unlink(missing_ok=True)
-        if type(call.reply) is bytes:  # it may have come too late
+        if type(call.reply) is bytes:  # a reply that came too late may have shared memory
             discard(call.reply, _HEAD, self.service)
 
     def exchange(self, remote: RemoteMethod, body: bytes, deadline: float | None) -> Any:
         """Make a short call, and return its result.
 
-        The caller leads, and calls `end_exchange` in any case.
+        The caller must be the leader, and must call `end_exchange` afterwards, even if this raises.
 
         Raises:
             OtherReply: the reply is not a short result, or came too late.
-            PeerGone: the service has died.
-            DecodeError: the result is not of its type.
+            PeerGone: no process serves the service any more.
+            DecodeError: the result does not have the described type.
             IpcError: the call can't be sent.
         """
         start = self._starts.get(remote) or self._start_of(remote)
@@ -224,7 +229,7 @@ class Link:
         raise OtherReply(self._other_reply(number, reply, deadline))
 
     def _start_of(self, remote: RemoteMethod) -> bytes:
-        """Return the beginning of the calls of a method by `exchange`."""
+        """Return the bytes with which all calls of a method by `exchange` begin."""
         head = CALL.pack(
             CALL_KIND, 0, remote.number, _EXCHANGE_SLOT, remote.revision, 0, self.token, 0
         )
@@ -234,7 +239,7 @@ class Link:
     def _other_reply(
         self, number: int, reply: bytes | View | None, deadline: float | None
     ) -> Reply | None:
-        """Wait for the reply of `exchange`, after what came first was not what it expected."""
+        """Wait for the reply to the call of `exchange`, after a first reply of another kind."""
         call = self.pending[number] = WaitingCall(self, number, _EXCHANGE_SLOT)
         try:
             for found in (reply, self._exchanged):
@@ -281,7 +286,7 @@ class Link:
         return True
 
     def _lead(self, call: WaitingCall, deadline: float | None) -> bool:
-        """Receive replies until that of the call came. The caller holds the lock."""
+        """Receive replies until the one for this call arrives. The caller holds `leading`."""
         while call.reply is None:
             pause = CHECK_SECONDS
             if deadline is not None:
@@ -294,7 +299,7 @@ class Link:
         return True
 
     def try_lead(self) -> bool:
-        """Begin to receive the replies of all, unless another thread or task does."""
+        """Become the leader, unless another thread or task is. Return whether this succeeded."""
         return self.leading.acquire(blocking=False)
 
     def stop_leading(self) -> None:
@@ -304,24 +309,24 @@ class Link:
             self._wake_follower()
 
     def _wake_follower(self) -> None:
-        """Have the next thread or task lead that waits for it."""
-        with suppress(IndexError):  # another thread woke the last one
+        """Wake the next follower, which becomes the leader."""
+        with suppress(IndexError):  # another thread has woken the last follower
             self._followers.popleft()()
 
     def follow(self, wake: Wake) -> None:
-        """Have a function called when this thread or task may lead."""
+        """Register a function that is called when this thread or task may become the leader."""
         self._followers.append(wake)
 
     def unfollow(self, wake: Wake) -> None:
         """Undo `follow`."""
         with suppress(ValueError):
             self._followers.remove(wake)
-        # It may have been woken to lead, and no longer needs to.
+        # If it was woken to become the leader, pass the wake on.
         if self._followers and self.leading.acquire(blocking=False):
             self.stop_leading()
 
     def drain(self) -> bool:
-        """Receive the replies that are there. Return False if another thread receives them."""
+        """Receive all replies that have arrived. Return False if another thread is the leader."""
         if not self.leading.acquire(blocking=False):
             return False
         try:
@@ -332,10 +337,15 @@ class Link:
         return True
 
     def receive(self, timeout: float) -> bool:
-        """Receive one reply, and give it to its call. Only the leader calls this.
+        """Receive one reply, and pass it to its call. Only the leader may call this.
+
+        If no reply arrives, and from time to time, this ends the calls whose server has died.
+
+        Args:
+            timeout: seconds to wait for a reply.
 
         Returns:
-            Whether there was one. If not, or from time to time, calls whose server died are ended.
+            Whether a reply arrived.
         """
         try:
             reply = self._take(View, timeout)
@@ -350,7 +360,7 @@ class Link:
         return True
 
     def _deliver(self, reply: bytes | View) -> None:
-        """Give a reply to the call that waits for it."""
+        """Pass a reply to the call that waits for it."""
         message = reply if isinstance(reply, bytes) else reply.buf
         if len(message) < _HEAD:
             self._fail_all(corrupt(self.service))
@@ -358,8 +368,8 @@ class Link:
         call = self.pending.pop(_number_in(message)[0], None)
         if call is None:
             if _number_in(message)[0] == self.exchanging:
-                self._exchanged = reply  # a signal handler received the reply for its thread
-            # Otherwise the client no longer waits for it.
+                self._exchanged = reply  # a signal handler interrupted `exchange`, and received it
+            # Otherwise the client no longer waits for this reply.
             elif isinstance(reply, bytes):
                 discard(reply, _HEAD, self.service)
             else:
@@ -371,10 +381,10 @@ class Link:
             if time.monotonic() >= self._next_check:
                 self._check_servers()
 
-    # -- servers that died -------------------------------------------------------------------------
+    # -- dead servers ------------------------------------------------------------------------------
 
     def _check_servers(self) -> None:
-        """End the calls that no server will reply to."""
+        """End the calls to which no server will reply."""
         self._next_check = time.monotonic() + CHECK_SECONDS
         try:
             gone = self._requests._side(native.ROLE_RECEIVER) == native.SIDE_GONE  # noqa: SLF001
@@ -391,7 +401,7 @@ class Link:
                 self._fail(call, server_gone(self.service, server if dead[server] else 0))
 
     def _drain(self, call: WaitingCall) -> None:
-        """Receive what came before the server died."""
+        """Receive replies until the channel is empty, because a dead server may have replied."""
         while call.number in self.pending:
             try:
                 reply = self._take(View, 0)
@@ -412,21 +422,27 @@ class Link:
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the link and remove its objects; calls that wait raise ClosedHandle."""
+        """Close the link and remove its objects. Calls that wait raise `ClosedHandle`."""
         for each in (self.replies, self._memory):
             with suppress(IpcError):
                 each.unlink(missing_ok=True)
             each.close()
 
     def leave(self) -> None:
-        """Close the handles in a forked child, whose parent has the link."""
+        """Close the handles in a forked child. The parent keeps the link."""
         self.left = True
         self.replies.close()
         self._memory.close()
 
 
 def server_gone(service: str, server: int = 0, *, method: str = "") -> PeerGone:
-    """Return the error for a call whose server died."""
+    """Return the error for a call whose server has died.
+
+    Args:
+        service: the name of the service.
+        server: the token of the process that ran the call; 0 if no process had taken it.
+        method: the name of the method; "" if it is not known.
+    """
     message = "the service has closed or died"
     if server:
         message = f"process {pid_of(server)} died while it ran the call"

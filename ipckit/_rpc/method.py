@@ -36,9 +36,10 @@ _ITERATORS: Final = frozenset(
 )
 _HOOKED: Final = frozenset({"array", "number", "struct", "class"})
 _TAKES_MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# What msgspec raises for values of the right type that MessagePack lacks: 2**64, or a surrogate.
+# msgspec raises these for a value of the right type that MessagePack can't express: 2**64, or a
+# surrogate.
 UNENCODABLE: Final = (OverflowError, UnicodeEncodeError)
-# Types whose values need no more check than that of their class.
+# Types whose values only need a check of their class.
 EXACT: Final[dict[str, type[Any]]] = {
     "int": int,
     "float": float,
@@ -54,20 +55,21 @@ class Method:
 
     Args:
         function: the function.
-        name: the name that clients call.
-        codec: the codec of the arguments and the result, instead of their annotations; or None.
+        name: the name by which clients call the function.
+        codec: the codec of the arguments and the result, which replaces the annotations; or None.
         in_place: whether arrays among the arguments use shared memory, read-only.
-        table: the classes that the service's descriptions name.
-        frame: where the function is registered, for local names in its annotations.
+        table: the classes to which the service's descriptions refer.
+        frame: the frame that registers the function, for local names in its annotations.
 
     Attributes:
-        name: as above.
+        function: the function.
+        name: the name by which clients call the function.
         streams: whether it is a generator function.
         awaitable: whether it is a coroutine function or an asynchronous generator function.
-        description: the method as plain values.
-        decode_plain: returns the arguments in a call without parts; None if they need more than
-            msgspec knows.
-        result_type: the class of results that need no other check; None if there is none.
+        description: the method as plain values, which the service sends to clients.
+        decode_plain: decodes the arguments of a call without parts; None if msgspec alone can't
+            decode them.
+        result_type: the class of results that need no further check; None if there is none.
 
     Raises:
         TypeError: a type can't be carried, or an annotation is missing.
@@ -86,7 +88,7 @@ class Method:
         self.function, self.name = function, name
         self._codec, self._in_place, self._table = codec, in_place, table
         self._parameters: list[tuple[str, Description, bool]] = []
-        self._positional = 0  # how many of them can be given by position
+        self._positional = 0  # how many parameters can be passed by position
         self.decode_plain: Callable[[Buffer], Any] | None = None
         self.result_type: type[Any] | None = None
         self.streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
@@ -154,8 +156,13 @@ class Method:
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """Return the positional and the keyword arguments in a call.
 
+        Args:
+            body: the body of the message.
+            parts: the arrays of the message.
+            by_name: whether the body is a map of names, and not a list.
+
         Raises:
-            Exception: the body is not that of a call of this method.
+            Exception: the body does not contain arguments for this method.
         """
         if self._codec is not None:
             found: tuple[Sequence[Any], dict[str, Any]] = self._codec.decode(bytes(body))
@@ -172,7 +179,7 @@ class Method:
         return self._with_defaults(values)
 
     def _with_defaults(self, values: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-        """Return the arguments of a call that leaves some to their defaults."""
+        """Return the arguments of a call that omits some arguments with defaults."""
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for number, (name, _, required) in enumerate(self._parameters):
@@ -189,10 +196,10 @@ class Method:
         return positional, named
 
     def encode_result(self, result: Any) -> bytes | list[Buffer]:
-        """Return the body of a reply, or of an item of the stream.
+        """Return the body of a reply with a result, or of an item of the stream.
 
         Raises:
-            TypeError: the result is not of the annotated type.
+            TypeError: the result does not have the annotated type.
         """
         if self._codec is not None:
             return bytes(self._codec.encode(result))
@@ -222,15 +229,16 @@ def arguments_type(
 ) -> Any:
     """Return the type of the arguments in a message.
 
-    It is a tuple if all are required, and otherwise a class whose field ``p0`` is the first one: an
-    argument that the client leaves to its default is missing at the end, or in the map of names.
+    The type is a tuple if all arguments are required. Otherwise it is a class with the fields
+    ``p0``, ``p1`` and so on, because a client can omit an argument that has a default: at the end
+    of the list, or in the map of names.
     """
     if not by_name and all(required for _, _, required in parameters):
         return tuple[tuple(kinds)]  # type: ignore[misc]
     fields: list[Any] = []
     must_be_given = True
     for number, ((_, _, required), kind) in enumerate(zip(parameters, kinds, strict=True)):
-        # In a list, an argument after an optional one can be missing too; `bind` checks that.
+        # In a list, each argument after an optional one can be missing too. `bind` checks that.
         must_be_given = required and (by_name or must_be_given)
         if must_be_given:
             fields.append((f"p{number}", kind))
@@ -248,14 +256,14 @@ def arguments_type(
 
 
 def _item_of(annotation: Any) -> Any:
-    """Return the type of the items from the annotation of a generator function's result."""
+    """Return the type of the items, from the annotated result of a generator function."""
     if typing.get_origin(annotation) in _ITERATORS:
         return typing.get_args(annotation)[0]
     return annotation
 
 
 def _hints_of(function: Callable[..., Any], name: str, frame: FrameType) -> dict[str, Any]:
-    """Return the annotations of a function; they can name local classes of the frame."""
+    """Return the annotations of a function, which can refer to local classes of the frame."""
     plain: Any = inspect.unwrap(getattr(function, "__func__", function))
     if not hasattr(plain, "__annotations__") and callable(plain):
         plain = type(plain).__call__
@@ -263,7 +271,7 @@ def _hints_of(function: Callable[..., Any], name: str, frame: FrameType) -> dict
         return typing.get_type_hints(plain, include_extras=True)
     except NameError:
         pass
-    # `get_type_hints` knows no names that are local to the function around this one.
+    # `get_type_hints` does not know the local names of a surrounding function.
     local = {**frame.f_globals, **frame.f_locals}
     try:
         return typing.get_type_hints(plain, localns=local, include_extras=True)
@@ -276,14 +284,14 @@ def _hints_of(function: Callable[..., Any], name: str, frame: FrameType) -> dict
 
 
 def checked_codec(codec: Any) -> Codec[Any] | None:
-    """Return the codec of a method's argument ``codec``.
+    """Return the codec from the argument ``codec`` of `Service.method`.
 
     Raises:
-        TypeError: it is neither None nor a codec.
+        TypeError: the argument is neither None nor a codec.
     """
     if codec is None:
         return None
-    wanted = codec  # the checks would narrow its type
+    wanted = codec  # the checks below would narrow the type of `codec`
     if isinstance(codec, Codec) or (isinstance(codec, type) and issubclass(codec, Codec)):
         return codec_for(wanted)
     message = f"codec must be a Codec, such as ipckit.codec.Pickle, not {codec!r}"
@@ -291,10 +299,10 @@ def checked_codec(codec: Any) -> Codec[Any] | None:
 
 
 def error_body(exc: BaseException) -> bytes:
-    """Return the body of a reply for an exception of a method."""
+    """Return the body of a reply for an exception that a method raised."""
     try:
         return _error_body(exc)
-    except Exception:  # the exception's own code, such as that of its attributes
+    except Exception:  # code of the exception's class failed, such as a property
         return encode([_plain(type(exc).__qualname__), "its text and traceback can't be sent", ""])
 
 
@@ -311,9 +319,9 @@ def _error_body(exc: BaseException) -> bytes:
         name = f"{kind.__module__}.{name}"
     try:
         text = str(exc)
-    except Exception as failed:  # the exception's own code
+    except Exception as failed:  # `__str__` of the exception's class failed
         text = f"<its text raised {type(failed).__name__}>"
-    # Without the frames of this package.
+    # Omit the frames of this package.
     frames = exc.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
         frames = frames.tb_next

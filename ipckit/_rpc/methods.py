@@ -1,4 +1,4 @@
-"""Methods: what a service offers, and its description for clients."""
+"""Methods: the methods of a service, and their description for clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Methods:
 
     Attributes:
         by_number: the methods, by their number in calls.
-        revision: changes with each method, so that a client notices that its knowledge is stale.
+        revision: a checksum of the methods, by which a client notices that they have changed.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The names of a service's objects in /dev/shm."""
+"""The names of the objects in /dev/shm of a service and its clients."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ipckit.keys import Name
 
 _CLIENT: Final = re.compile(r"\.([0-9a-f]{16})")
 _SPARE: Final = re.compile(r"\.[0-9a-f]{16}\.[cs][0-9a-f]+")
-_LONGEST: Final = 190  # the names of a client's objects are longer
+_LONGEST: Final = 190  # a file name has 255 bytes, and the names of a client's objects are longer
 
 
 def target_of(service: str) -> str:
-    """Return the service for error messages."""
+    """Return the text that names a service in error messages."""
     return f"service {service}"
 
 
 def channel_of(service: str) -> str:
-    """Return the name of the channel for a service's calls. Its other names begin with it."""
+    """Return the name of the channel for a service's calls. All other names begin with it."""
     return f"rpc.{service}"
 
 
@@ -38,12 +38,12 @@ def stream_of(service: str, token: int, call: int) -> str:
 
 
 def spare_of(service: str, token: int, which: str) -> str:
-    """Return the name of the shared memory that has a long message for or from a client."""
+    """Return the name of shared memory for a long message to or from a client."""
     return f"{client_of(service, token)}.{which}"
 
 
 def is_spare(name: str, service: str) -> bool:
-    """Return whether shared memory of this name can have a long message of a service."""
+    """Return whether shared memory of this name can contain a long message of a service."""
     prefix = channel_of(service)
     return name.startswith(prefix) and _SPARE.fullmatch(name, len(prefix)) is not None
 
@@ -60,10 +60,10 @@ def clients_in_memory(service: str) -> list[int]:
 
 
 def remove_all_of(service: str, token: int) -> None:
-    """Remove all that a client that is gone, and its servers, left in /dev/shm."""
+    """Remove all objects of a client that is gone from /dev/shm, with those of its servers."""
     client = client_of(service, token)
     for name in _names_in_memory():
-        # Its channel, its table; or a stream, or a long message.
+        # The client's channel and table, its streams, and long messages.
         if f"{name.removeprefix(CHANNEL_PREFIX)}.".startswith(f"{client}."):
             with suppress(OSError):
                 os.unlink(SHM + "/" + name)  # noqa: PTH108 - a name, not a path
@@ -76,11 +76,11 @@ def _names_in_memory() -> list[str]:
 
 
 def checked_service(name: str) -> str:
-    """Return the valid name of a service, without a slash.
+    """Check the name of a service, and return it without a slash.
 
     Raises:
-        TypeError: it is not a str.
-        InvalidArgument: it is invalid, or too long.
+        TypeError: the name is not a str.
+        InvalidArgument: the name is invalid, or too long.
     """
     found = Name(name)[1:]
     if len(os.fsencode(found)) > _LONGEST:

@@ -1,7 +1,8 @@
-"""Make types from their descriptions.
+"""Make types from their descriptions, which a service sends to its clients.
 
-A class of the service is the class of this process that has the same module and name, if it is
-loaded and has the same fields. Otherwise a class with these fields is made. Nothing is imported.
+For a class of the service, the client uses its own class of the same module and name, if the module
+is loaded and the class has the same fields. Otherwise it makes a new class with these fields. It
+never imports a module.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ def rebuild(description: Description, table: TypeTable) -> Any:
 
     Args:
         description: the description.
-        table: the definitions of its classes; the classes that are found or made are added.
+        table: the definitions of the classes to which it refers. `rebuild` adds the classes that
+            it finds or makes.
 
     Raises:
-        LookupError: it is not a description.
-        TypeError: it is not a description.
-        ValueError: it is not a description.
+        LookupError: the description is invalid.
+        TypeError: the description is invalid.
+        ValueError: the description is invalid.
     """
     if isinstance(description, str):
         return WORDS[description]
@@ -86,7 +88,7 @@ def _struct(facts: list[Any], table: TypeTable) -> Any:
 
 
 class UnknownStruct:
-    """The base of types that stand for a struct of which this process has no class."""
+    """The base class of types for structs whose class this process has not loaded."""
 
 
 def _struct_of(module: str, qualname: str, key: bytes) -> Codec[Any] | None:
@@ -103,9 +105,9 @@ def _class(facts: list[str], table: TypeTable) -> Any:
         module, qualname, *contents = table.definitions[name]
         cls = loaded_object(module, qualname)
         if not _is_same(cls, table.definitions[name]):
-            table.classes[name] = Any  # for a field of the class itself
+            table.classes[name] = Any  # for a field that has the class itself
             cls = _made(qualname.rpartition(".")[2], contents, table)
-            cls.__module__ = "ipckit.rpc"  # not that of the library that made it
+            cls.__module__ = "ipckit.rpc"  # not the library that made the class
         table.classes[name] = cls
     return table.classes[name]
 
@@ -131,7 +133,7 @@ def loaded_object(module: str, qualname: str) -> Any:
 
 
 def _is_same(cls: Any, described: Description) -> bool:
-    """Return whether a class of this process consists of what the service describes."""
+    """Return whether a class of this process has the fields or members that a service describes."""
     if not isinstance(cls, type):
         return False
     try:
@@ -184,7 +186,7 @@ def _made(name: str, contents: list[Any], table: TypeTable) -> Any:
 
 
 def _named_tuple(name: str, fields: list[tuple[str, Any]]) -> Any:
-    """Return a new class of tuples; as `namedtuple` with ``rename``, it accepts any field names."""
+    """Return a new named tuple. With ``rename=True``, the fields can have any names."""
     make: Any = collections.namedtuple  # noqa: PYI024 - typing.NamedTuple refuses some names
     made = make(name, [field for field, _ in fields], rename=True)
     made.__annotations__ = dict(zip(made._fields, (kind for _, kind in fields), strict=True))

@@ -1,4 +1,4 @@
-"""RemoteMethod: a method of a service, as a client sees it."""
+"""RemoteMethod: encode the arguments and decode the results of a service's method in a client."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ _PLACE = re.compile(r" - at `\$(?:\[(\d+)\]|\.([^.\[`]+))?([^`]*)`$")
 
 
 class RemoteMethod:
-    """A method of a service, as a client sees it.
+    """A method of a service in a client, made from the service's description of it.
 
     Args:
-        service: the service, for errors.
+        service: the service, for error messages.
         number: the number of the method in calls.
-        description: the method, as the service describes it.
-        table: the classes that the descriptions of the service name.
-        revision: of the service that has this method.
+        description: the service's description of the method.
+        table: the classes to which the descriptions of the service refer.
+        revision: the revision of the service's methods.
 
     Attributes:
         name: the name of the method.
-        number: as above.
-        revision: as above.
+        number: the number of the method in calls.
+        revision: the revision of the service's methods.
         streams: whether the result is a stream of items.
-        exact: the classes of arguments that need no other check; None if there are none.
-        decode_plain: returns the result in a reply without parts; None if it needs more than
-            msgspec knows, or is a stream.
+        exact: the classes of the arguments if these need no further check, otherwise None.
+        decode_plain: decodes the result in a reply without parts; None if msgspec alone can't
+            decode it, or if it is a stream.
 
     Raises:
-        LookupError, TypeError, ValueError: it is not a description.
+        LookupError, TypeError, ValueError: the description is invalid.
     """
 
     def __init__(
@@ -118,7 +118,14 @@ class RemoteMethod:
         return BY_NAME if by_name else 0, value
 
     def _bound(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, bool]:
-        """Return the arguments in the order of the parameters; by name if one is left out."""
+        """Return the arguments for a message, and whether they are a map of names.
+
+        They are a tuple in the order of the parameters, or a map of names if an argument before the
+        last one is omitted.
+
+        Raises:
+            TypeError: the arguments do not fit the parameters.
+        """
         if len(given) > (count := self._positional):
             by_position = "" if count == len(self._parameters) else " by position"
             message = f"takes {count} argument{'s' * (count != 1)}{by_position}, not {len(given)}"
@@ -155,7 +162,7 @@ class RemoteMethod:
             text = text[: found.start()]
             number = int(place) if place else self._names.get(name, -1)
             if number >= 0 and not rest:
-                # msgspec calls a class with fields an object.
+                # msgspec calls a class with fields an `object`.
                 name, kind, _ = self._parameters[number]
                 text = text.replace("Expected `object`", f"Expected `{text_of(kind)}`")
             elif place:
@@ -180,11 +187,11 @@ class RemoteMethod:
     # -- results -----------------------------------------------------------------------------------
 
     def decode(self, body: memoryview, parts: Sequence[memoryview]) -> Any:
-        """Return the result, or an item of the stream, in a reply.
+        """Return the result in a reply, or the item in a message of a stream.
 
         Raises:
-            LayoutMismatch: it is not of the described type, or is of a struct for which this
-                process has no class.
+            LayoutMismatch: the value does not have the described type, or this process has not
+                loaded the class of its struct.
         """
         try:
             if self._codec_name is not None:
@@ -202,11 +209,11 @@ class RemoteMethod:
 
 
 class Describe:
-    """The method by which a service describes itself.
+    """The method that returns the description of a service.
 
     Attributes:
-        name: a name for errors.
-        number: the number of the method in calls.
+        name: a name for error messages.
+        streams: False, because the result is not a stream.
     """
 
     name = "__describe__"

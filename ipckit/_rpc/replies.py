@@ -1,4 +1,4 @@
-"""The errors in replies."""
+"""Turn replies that are not a result into exceptions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ipckit.errors import RemoteError
 if TYPE_CHECKING:
     from ipckit._channel.in_place import View
 
-    # A message, short or long; or the exception to raise.
+    # A short message, a long message, or the exception to raise.
     Reply: TypeAlias = bytes | View | BaseException
 
 _DECODER: Final = Decoder(tuple[str, str, str])
 
 
 class OtherReply(Exception):  # noqa: N818 - not an error
-    """The reply of a short call is not of the most frequent kind.
+    """The reply to a call of `Link.exchange` is not a short result.
 
     Attributes:
         reply: the reply: a message, the exception to raise, or None if it came too late.
@@ -33,11 +33,21 @@ class OtherReply(Exception):  # noqa: N818 - not an error
 
 
 class StaleMethods(Exception):  # noqa: N818 - not an error
-    """The service has other methods than the client knows, and did not run the call."""
+    """The methods of the service have changed, and the service did not run the call."""
 
 
 def remote_error(service: str, method: str, kind: int, body: memoryview) -> Exception:
-    """Return the exception in a reply, or in an item of a stream, that is neither of the others."""
+    """Return the exception for a reply, or an item of a stream, that is not a result.
+
+    Args:
+        service: the name of the service.
+        method: the name of the method.
+        kind: the first byte of the message.
+        body: the body of the message.
+
+    Returns:
+        `RemoteError` for an exception of the method, or `Corrupt` for any other kind.
+    """
     if kind != ERROR:
         return corrupt(service)
     try:

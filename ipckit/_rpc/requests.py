@@ -1,4 +1,4 @@
-"""Open the channel for the calls of a service, with errors that speak of the service."""
+"""Open the channel for the calls of a service, with error messages that name the service."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def open_requests(
 
     Args:
         service: the name of the service.
-        hint: what to do if it does not exist.
+        hint: the hint of the error if the service does not exist.
         peer_gone: see `Channel.open`.
 
     Raises:
         NotFound: there is no service of that name.
         AccessDenied: the service belongs to another user.
         LimitReached: RLIMIT_NOFILE is reached, or the service has 256 clients and servers.
-        IpcError: as for `Channel.open`.
+        IpcError: the channel can't be opened for another reason; see `Channel.open`.
     """
     target = target_of(service)
     try:
@@ -45,12 +45,12 @@ def open_requests(
 
 
 def no_memory(service: str, exc: LimitReached, what: str) -> LimitReached:
-    """Return the error for a channel that has no room, from that of the channel.
+    """Return the error for a channel that does not fit into /dev/shm, with a hint.
 
     Args:
         service: the name of the service.
-        exc: the error of the channel; any but ENOSPC is returned unchanged.
-        what: what has the memory, with the call that takes its size.
+        exc: the error of the channel. It is returned unchanged if its errno is not ENOSPC.
+        what: the call that needs the memory, for the hint, such as "Service.create".
     """
     if exc.errno != errno.ENOSPC:
         return exc
@@ -65,7 +65,7 @@ def no_memory(service: str, exc: LimitReached, what: str) -> LimitReached:
 
 
 def access_denied(service: str, exc: AccessDenied) -> AccessDenied:
-    """Return the error for a service that belongs to another user, from that of its channel."""
+    """Return the error for a service of another user, from the error of its channel."""
     hint = "only processes of the same user can call or serve it"
     code, target = exc.errno or errno.EACCES, target_of(service)
     return AccessDenied(str(exc.strerror), errno=code, op="open", target=target, hint=hint)

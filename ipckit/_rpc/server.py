@@ -1,8 +1,9 @@
-"""Server: takes the calls of a service, runs the methods, and replies.
+"""Server: take the calls of a service, run the methods, and reply.
 
-A server acknowledges a call after it has replied. So the call of a server that died is delivered to
-another one, which does not run it but tells the client. Before it runs a call, a server writes its
-token into the client's table. So the client can find out by itself that the server died.
+A server acknowledges a call after it has replied. If a server dies before that, the channel
+delivers the call to another server, which does not run it, but tells the client. Before a server
+runs a call, it writes its token into the client's table of calls. So the client can find out by
+itself that the server has died.
 """
 
 from __future__ import annotations
@@ -63,13 +64,14 @@ _join: Final = REPLY_START.pack
 _PLAIN_MAX: Final = 4096
 _CHECK_SECONDS: Final = 0.04  # how often a stream that waits checks whether its client has left
 _NONE: Final = encode(None)
-# At most this often, a server that meets a client looks for unknown ones that were killed.
+# When a server meets a new client, it removes the objects of killed clients that it does not know,
+# at most once in this time.
 _SWEEP_SECONDS: Final = 1.0
-_ENDING: Final = (KeyboardInterrupt, SystemExit)  # what ends `serve` if a method raises it
+_ENDING: Final = (KeyboardInterrupt, SystemExit)  # a method that raises one of these ends `serve`
 
 
 class _Plain(NamedTuple):
-    """What is the same for all calls of a method of plain values by one client."""
+    """Data that all calls with plain values by one client, with one method and slot, share."""
 
     method: Method
     caller: Caller
@@ -86,7 +88,7 @@ class IncomingCall:
     Attributes:
         method: the method.
         caller: the client.
-        current: what `current` returns in the method.
+        current: the value of `CURRENT` while the method runs.
         args: the positional arguments.
         named: the keyword arguments.
     """
@@ -136,7 +138,7 @@ class IncomingCall:
             self._delivery.ack()
 
     def open_stream(self) -> Items | None:
-        """Open the channel for the items; None if that failed, or the client has left."""
+        """Open the channel for the items. Return None if that failed, or the client has left."""
         try:
             items = Items(self, self.caller.open_stream(self._number))
         except IpcError as exc:  # such as LimitReached
@@ -153,27 +155,32 @@ class IncomingCall:
 
     @property
     def left(self) -> bool:
-        """Whether the client no longer waits. A client that died still seems to wait."""
+        """Whether the client no longer waits. This does not notice that a client died."""
         return self.caller.calls[2 * self._slot] != self._number
 
 
 class Items:
-    """The server's end of a stream."""
+    """The server's end of a stream.
+
+    Args:
+        call: the call of the generator method.
+        channel: the channel for the items.
+    """
 
     def __init__(self, call: IncomingCall, channel: Channel[bytes]) -> None:
         self.call, self.channel = call, channel
-        # The memory of the latest long items, more than the channel has.
+        # The shared memory of the latest long items, at least of all that are in the channel.
         self._long: deque[PosixSharedMemory] = deque(maxlen=STREAM_CAPACITY + 1)
 
     def send(self, kind: int, value: Any) -> bool:
-        """Send an item, waiting while the client has too many. Return False if it has left."""
+        """Send an item. Wait while the channel is full. Return False if the client has left."""
         while not self.call.left:
             try:
                 self.try_send(kind, value, _CHECK_SECONDS)
             except PeerGone:
                 return False
             except (Timeout, WouldBlock):
-                # A client that was killed before it received an item is not missed by `send`.
+                # `send` raises no PeerGone if the client was killed before it received an item.
                 if self.call.caller.is_gone():
                     return False
             else:
@@ -184,7 +191,7 @@ class Items:
         """Send an item.
 
         Raises:
-            Timeout: the client has too many.
+            Timeout: the channel was full for the whole timeout.
             PeerGone: the client has left.
         """
         memory = post(
@@ -198,16 +205,20 @@ class Items:
             self._long.append(memory)
 
     def send_all(self, found: Callable[[], Generator[Any]]) -> None:
-        """Send the items of an iterator, and what ends it; close the iterator."""
+        """Send the items of a generator, and then its end or its exception. Close the generator.
+
+        Args:
+            found: returns the generator.
+        """
         method = self.call.method
         try:
-            # `closing` closes it before the client is told of its end.
+            # `closing` closes the generator before the client learns of the end.
             with closing(found()) as items:
                 for item in items:
                     if not self.send(RESULT, method.encode_result(item)):
                         return
             self.send(END, b"")
-        except BaseException as exc:  # SystemExit ends the thread only
+        except BaseException as exc:  # SystemExit would only end this thread
             with suppress(IpcError):
                 try:
                     self.send(ERROR, error_body(exc))
@@ -215,9 +226,9 @@ class Items:
                     self.send(ERROR, short_error_body(exc))
 
     def close(self) -> None:
-        """Close the channel; the client sees the end, or that the server left."""
+        """Close the channel. The client sees the end of the stream, or that the server left."""
         gone = self.call.caller.is_gone()
-        # The client empties the channel when it leaves, but does not see an item sent after that.
+        # A client that leaves empties the channel, but it does not see an item that is sent later.
         for each in (self.channel, *self._long) if gone else self._long if self.call.left else ():
             with suppress(IpcError):
                 each.unlink(missing_ok=True)
@@ -225,22 +236,22 @@ class Items:
 
 
 class Server:
-    """Takes the calls of a service in one thread or task.
+    """Takes and runs the calls of a service in one thread or task.
 
     Args:
         service: the name of the service.
-        methods: the methods.
-        callers: the clients that this process knows, which its servers share.
+        methods: the methods of the service.
+        callers: the known clients, which all servers of this process share.
 
     Attributes:
         requests: this server's handle of the channel for calls.
-        stopping: whether it takes no more calls.
-        busy: the number of calls that it runs.
+        stopping: whether the server takes no more calls.
+        busy: the number of calls that the server runs.
     """
 
     def __init__(self, service: str, methods: Methods, callers: Callers) -> None:
         self._service, self._methods, self._callers = service, methods, callers
-        # Each server is a peer of its own, so that one can end while others run calls.
+        # Each server has its own handle, so that one can end while others run calls.
         hint = "it was removed; create it again"
         self.requests = open_requests(service, hint=hint, peer_gone="wait")
         self._token = token()
@@ -251,13 +262,13 @@ class Server:
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Take no more calls. Calls that run are ended first."""
+        """Stop taking calls. A running call goes on to its end."""
         self.stopping = True
-        # A server that begins a call sets `busy` and then checks whether the handle is closed. One
-        # that ends a call clears `busy` and then checks `stopping`.
+        # At the beginning of a call, the server sets `busy` and then checks whether the handle is
+        # closed. At the end of a call, it clears `busy` and then checks `stopping`.
         if not self.busy:
             self.requests.close()
-        elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - that of aio.serve
+        elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - aio.serve waits
             waiting.wake()
 
     # -- calls -------------------------------------------------------------------------------------
@@ -265,7 +276,7 @@ class Server:
     def serve(self) -> None:
         """Take and run calls until the server is stopped."""
         requests = self.requests
-        deliver = requests._deliver  # noqa: SLF001 - `take`, without the checks of its arguments
+        deliver = requests._deliver  # noqa: SLF001 - `take` without the checks of its arguments
         before = CURRENT.set(None)
         try:
             while not self.stopping:
@@ -275,14 +286,15 @@ class Server:
                     return
                 self.busy = 1
                 if requests._closed:  # noqa: SLF001 - a property takes longer
-                    return  # the call was delivered to another server
+                    return  # the channel delivers the call to another server
                 try:
                     if not self._run_plain(delivery):
                         call = self.accept(delivery)
                         if call is not None:
                             self._run(call)
                 except BaseException:
-                    # The traceback keeps the delivery. If it is not acknowledged, give it back.
+                    # The traceback keeps the delivery alive, so an unacknowledged call must be
+                    # returned to the channel here.
                     with suppress(IpcError):
                         delivery.requeue()
                     raise
@@ -293,15 +305,17 @@ class Server:
             requests.close()
 
     def _run_plain(self, delivery: Delivery) -> bool:  # noqa: PLR0911 - it is the fast path
-        """Run a call of the most frequent kind: of plain values, with a short reply.
+        """Run a call of the most frequent kind: with plain values and a short reply.
 
-        The general code does the same, but takes three times as long. Return False if the call is
-        not of this kind, and was not begun.
+        The general code does the same, but takes three times as long.
+
+        Returns:
+            True if the call was run; False if it is of another kind, and was not begun.
         """
         message = delivery.buf
         try:
             start, number = _split(message)
-        except struct.error:  # it is too short for a call
+        except struct.error:  # the message is too short for a call
             return False
         if delivery._redelivered:  # noqa: SLF001 - a property is slow
             return False
@@ -315,7 +329,7 @@ class Server:
         calls[place + 1] = self._token
         try:
             args = decode(message[_HEAD:])
-        except Exception:  # the general code replies
+        except Exception:  # the general code replies with the error
             return False
         CURRENT.set((method.name, caller, slot, number))
         try:
@@ -329,7 +343,7 @@ class Server:
             try:
                 caller.replies.send(_join(reply_start, number) + encode(result), timeout=0)
                 delivery._acknowledge()  # noqa: SLF001 - `ack` would raise
-            except Exception:  # noqa: S110 - such as a str with surrogates; see below
+            except Exception:  # noqa: S110 - a str with surrogates, for example; see below
                 pass
             else:
                 return True
@@ -337,9 +351,9 @@ class Server:
         return True
 
     def _plain_of(self, start: bytes) -> _Plain | None:
-        """Return what is the same for all calls that begin with these bytes.
+        """Return the data that all calls that begin with these bytes share.
 
-        None if they are not calls of plain values, of a known client.
+        None if such calls do not have plain values, or if the client is unknown.
         """
         place: int
         kind, flags, place, slot, revision, _, client, _ = _unpack(_join_call(start, 0))
@@ -371,7 +385,7 @@ class Server:
             call.fail(TypeError(message))
             return
         if call.method.streams:
-            # A thread of its own, because a stream lasts as long as its client likes.
+            # A stream gets a thread of its own, because the client decides how long it lasts.
             thread = threading.Thread(
                 target=self.run_stream, args=(call,), name="ipckit-stream", daemon=True
             )
@@ -407,8 +421,8 @@ class Server:
         """Return the call in a delivery; None if there is nothing to run.
 
         Raises:
-            LimitReached: the client can't be opened, so that it can't be told. The call is not
-                acknowledged, and another server tells the client.
+            LimitReached: a limit prevents the server from opening the client's channel, so it can't
+                reply. The call is not acknowledged, and another server tells the client.
         """
         found = None
         try:
@@ -416,7 +430,7 @@ class Server:
         except LimitReached:
             raise
         except IpcError:
-            pass  # the client is gone, or no client sent this
+            pass  # the client is gone, or the message does not come from a client
         if found is None:
             with suppress(IpcError):
                 delivery.ack()
@@ -453,21 +467,21 @@ class Server:
                 else (message[_HEAD:], ())
             )
             bound = method.bind(body, parts, by_name=bool(flags & BY_NAME))
-        except Exception as exc:  # another process chose the bytes
+        except Exception as exc:  # another process chose the bytes, so any error can occur
             caller.fail(slot, number, exc)
             return None
         return IncomingCall(delivery, method, caller, slot, number, bound)
 
 
 class Callers:
-    """The clients that this process knows.
+    """The clients that this process knows, shared by all its servers of a service.
 
     Args:
         service: the name of the service.
 
     Attributes:
         known: the clients by token.
-        plain: what their calls of plain values have in common, by how the calls begin.
+        plain: the shared data of calls with plain values, by the bytes with which the calls begin.
     """
 
     def __init__(self, service: str) -> None:
@@ -478,10 +492,10 @@ class Callers:
         self._next_sweep = 0.0
 
     def get(self, client: int) -> Caller:
-        """Return a client by its token.
+        """Return a client by its token. Open its channel and table if it is new.
 
         Raises:
-            IpcError: it is gone, or can't be opened.
+            IpcError: the client is gone, or can't be opened.
         """
         found = self.known.get(client)
         if found is None:
@@ -493,12 +507,12 @@ class Callers:
         return found
 
     def _forget(self, caller: Caller) -> None:
-        """Close a client that has gone."""
+        """Close the connection to a client."""
         self.plain.clear()
         caller.close()
 
     def drop_gone(self) -> None:
-        """Close the clients that are gone, and remove what those that were killed left."""
+        """Close the clients that are gone, and remove the objects of killed ones from /dev/shm."""
         for client, caller in list(self.known.items()):
             if caller.is_gone():
                 del self.known[client]
@@ -508,14 +522,14 @@ class Callers:
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def _drop_unknown(self) -> None:
-        """Remove what clients left that were killed before a server took a call of theirs."""
+        """Remove the objects of clients that were killed before a server took a call of theirs."""
         for client in clients_in_memory(self._service):
             if client not in self.known:
                 with suppress(IpcError):
                     remove_if_gone(self._service, client)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all clients, and remove the objects of killed ones from /dev/shm."""
         with self._opening:
             known, self.known = self.known, {}
             for caller in known.values():

@@ -1,4 +1,4 @@
-"""Service: methods that other processes call."""
+"""Service: offer methods to other processes, and serve their calls."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _SIZE: Final = 1 << 22
 
 @public("ipckit.rpc")
 class Service(Handle):
-    """Methods that other processes call by name; `Client` calls them.
+    """A set of methods that other processes call by name, with a `Client`.
 
     Register functions with `method`, and then call `serve`. Several processes can serve one name:
-    one creates the service, and the others open it. Each call goes to one of them.
+    one process creates the service, and the others open it. Each call goes to one of them.
 
-    The service is a channel in /dev/shm, ``ipckit.rpc.NAME``, and has another one for each client,
-    all of mode 0600. Only processes of the same user can call it.
+    A service has a channel in /dev/shm for calls, ``ipckit.rpc.NAME``, and another one for each
+    client. All have mode 0600, so only processes of the same user can call the service.
 
     >>> import threading
     >>> import numpy as np
@@ -94,10 +94,13 @@ class Service(Handle):
 
         Args:
             name: the service's name, such as ``"solver"``, up to 190 bytes.
-            capacity: the maximum number of calls that wait for a server, 1,024 by default. If it
-                is reached, `Client.call` waits.
+            capacity: the maximum number of calls that wait for a server, 1,024 by default. If this
+                number is reached, `Client.call` waits.
             size: bytes of memory for calls that wait, 4 MiB by default. A call of more than half of
-                it gets memory of its own, which is slower.
+                this size gets memory of its own, which is slower.
+
+        Returns:
+            The service.
 
         Raises:
             AlreadyExists: there is a service of that name.
@@ -123,10 +126,13 @@ class Service(Handle):
     def open(cls, name: str) -> Self:
         """Open an existing service, to serve it in this process too. The handle does not own it.
 
-        Register the same methods as the other servers, because each call goes to one of them.
+        Register the same methods as the other processes, because each call goes to one of them.
 
         Args:
             name: the service's name.
+
+        Returns:
+            The service, without methods.
 
         Raises:
             NotFound: there is no service of that name.
@@ -154,9 +160,12 @@ class Service(Handle):
             size: see `create`; ignored if the service exists.
             timeout: seconds to keep trying while other processes create and remove the service.
 
+        Returns:
+            The service, without methods.
+
         Raises:
-            Timeout: other processes created and removed the service until the deadline.
-            IpcError: as for `create` and `open`.
+            Timeout: other processes created and removed the service until the timeout ended.
+            IpcError: the service can't be created or opened; see `create` and `open`.
         """
         wanted = checked_service(name)
         try:
@@ -171,7 +180,7 @@ class Service(Handle):
 
     @classmethod
     def remove(cls, name: str, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
-        """Remove a service, without opening it. Processes that have it open can continue.
+        """Remove a service by its name. Processes that have it open can continue.
 
         Args:
             name: the service's name.
@@ -179,7 +188,7 @@ class Service(Handle):
 
         Raises:
             NotFound: there is no service of that name.
-            AccessDenied: another user owns it.
+            AccessDenied: another user owns the service.
             InvalidArgument: `name` is invalid.
 
         Example:
@@ -235,28 +244,33 @@ class Service(Handle):
         codec: Codec[Any] | type[Codec[Any]] | None = None,
         in_place: bool = False,
     ) -> Any:
-        """Offer a function to clients; a decorator, with or without options.
+        """Offer a function to clients. Use it as a decorator, with or without options.
 
-        The types of the parameters and of the result come from the annotations: numbers, str,
-        bytes, bool, None, lists, tuples, sets, dicts, dataclasses, TypedDicts, NamedTuples, enums,
-        dates, numpy arrays, `Struct`, ctypes structures and msgspec structs, also inside of each
-        other. ``NDArray[np.float64]`` takes arrays of that dtype only. Values are checked on both
-        sides.
+        The annotations of the parameters and of the result give their types. Possible types are
+        numbers, str, bytes, bool, None, lists, tuples, sets, dicts, dataclasses, TypedDicts,
+        NamedTuples, enums, dates, numpy arrays, `Struct`, ctypes structures and msgspec structs.
+        They can be nested. ``NDArray[np.float64]`` accepts only arrays of that dtype. Values are
+        checked on both sides.
 
-        A generator function is a stream: the client iterates over its items. It runs in a thread of
-        its own.
+        A generator function becomes a stream, and the client iterates over its items. Each stream
+        runs in a thread of its own.
 
         Args:
-            function: the function, or a bound method. It is returned unchanged.
-            name: the name that clients call, by default that of the function.
-            codec: a codec for the arguments and the result, instead of annotations. With
-                `ipckit.codec.Pickle` they can be anything, but a client can then run any code in
-                this process, and this process in the client.
-            in_place: whether arrays among the arguments are not copied. They are read-only, and lie
-                in the shared memory of the call, which stays as it is while an array exists.
+            function: the function, or a bound method.
+            name: the name by which clients call the function; by default the function's own name.
+            codec: a codec for the arguments and the result, which replaces the annotations. With
+                `ipckit.codec.Pickle`, the arguments and the result can be any object that can be
+                pickled. But then a client can run any code in this process, and this process can
+                run any code in the client.
+            in_place: if True, arrays among the arguments are not copied. They are read-only, and
+                use the shared memory of the call. That memory does not change while an array
+                exists.
+
+        Returns:
+            The function, unchanged; or a decorator if `function` is omitted.
 
         Raises:
-            TypeError: an annotation is missing, or its values can't be carried.
+            TypeError: an annotation is missing, or the values of a type can't be carried.
             AlreadyExists: there is a method of that name.
             ClosedHandle: the service is closed.
         """
@@ -282,8 +296,9 @@ class Service(Handle):
     def serve(self, *, workers: int = 1) -> None:
         """Run the calls of clients, until `close` is called in another thread or by a method.
 
-        A call that runs when the service is closed is ended first. An exception in a method goes to
-        the client. KeyboardInterrupt and SystemExit end `serve` too.
+        If a call runs when the service is closed, `serve` returns after the end of that call. An
+        exception in a method is sent to the client. KeyboardInterrupt and SystemExit also end
+        `serve`.
 
         Args:
             workers: how many threads run calls, 1 or more. With 1, the default, no two calls run at
@@ -334,13 +349,13 @@ class Service(Handle):
 
         Raises:
             ClosedHandle: the service is closed.
-            IpcError: as for `serve`.
+            IpcError: the server can't be created; see `serve`.
         """
         with self._changing:
             self._check_open("serve")
             server = Server(self._name, self._methods, self._callers)
             self._servers.add(server)
-            if self._closed:  # by a signal handler in between
+            if self._closed:  # a signal handler has closed the service in between
                 server.stop()
             return server
 
@@ -356,14 +371,14 @@ class Service(Handle):
 
     @property
     def name(self) -> str:
-        """The name."""
+        """The name of the service."""
         return self._name
 
     def close(self) -> None:
         """Stop serving, and end this process's access to the service; idempotent, never raises.
 
-        `serve` returns when the calls that run have ended. Calls that wait for a server go to other
-        processes that serve this name; if there is none, they raise `PeerGone`.
+        `serve` returns when the running calls have ended. Calls that wait for a server go to other
+        processes that serve this name. If there is no such process, they raise `PeerGone`.
         """
         super().close()
 

@@ -1,4 +1,4 @@
-"""The items of a generator method: the channel for them, and its two ends."""
+"""RemoteStream: the iterator over the items of a generator method, in the client."""
 
 from __future__ import annotations
 
@@ -22,16 +22,22 @@ if TYPE_CHECKING:
 
 
 class Begin(Exception):  # noqa: N818 - not an error
-    """A message is not an item."""
+    """The message is the first one of a stream, and contains no item."""
 
 
-BEGIN: Final = 0xB1  # the first item, which says only that the server has the channel
+BEGIN: Final = 0xB1  # the first message of a stream: the server has opened the channel
 STREAM_CAPACITY: Final = 64
 _HEAD: Final = ITEM.size
 
 
 def open_stream(service: str, token: int, number: int, size: int) -> Channel[bytes]:
     """Create the channel for the items of a call.
+
+    Args:
+        service: the name of the service.
+        token: the random number that identifies the client.
+        number: the number of the call.
+        size: bytes of memory for items.
 
     Raises:
         LimitReached: there is not enough memory.
@@ -42,12 +48,12 @@ def open_stream(service: str, token: int, number: int, size: int) -> Channel[byt
 @final
 @public("ipckit.rpc")
 class RemoteStream:
-    """The items of a generator method, as the client receives them.
+    """An iterator over the items of a generator method.
 
-    `Client.call` returns it for a generator method. The method runs ahead of the iteration by at
-    most 64 items, or the client's `size` of memory; then it waits. It is closed when the iteration
-    ends, at the end of a ``with`` block, and when the stream is deleted: then the generator of the
-    service is closed.
+    `Client.call` returns a stream for a generator method. The generator runs ahead of the iteration
+    by at most 64 items, or by the client's `size` of memory. Then it waits. The stream is closed
+    when the iteration ends, at the end of a ``with`` block, and when the stream is deleted. Closing
+    it closes the generator in the service.
 
     Example:
         >>> import threading
@@ -73,7 +79,7 @@ class RemoteStream:
         self._service, self._remote, self._call = service, remote, call
         self.channel, self.timeout = call.stream, timeout
         self._closed = False
-        self._turn = threading.RLock()  # a signal handler may take an item too
+        self._turn = threading.RLock()  # reentrant, because a signal handler may take an item too
 
     @property
     def closed(self) -> bool:
@@ -84,19 +90,21 @@ class RemoteStream:
         return self
 
     def __next__(self) -> Any:
-        """Return the next item, waiting until there is one.
+        """Wait for the next item, and return it.
 
         Raises:
             RemoteError: the generator raised an exception.
             Timeout: there was no item within the timeout of the call.
             PeerGone: the server died.
         """
-        if self._call.link.left:  # a forked child, and a thread of the parent may have had its turn
+        # In a forked child, do not wait: a thread of the parent may have held `_turn`.
+        if self._call.link.left:
             return self._next()
         limit = -1 if self.timeout is None else min(self.timeout, threading.TIMEOUT_MAX)
         if not self._turn.acquire(timeout=limit):
             raise self.too_late()
-        # Another thread must not find the server gone while this one has the end of the stream.
+        # Only one thread at a time: another one could see that the server has left while this one
+        # processes the end of the stream.
         try:
             return self._next()
         finally:
@@ -115,7 +123,7 @@ class RemoteStream:
             except (Timeout, WouldBlock):
                 raise self.too_late() from None
             except ClosedHandle:
-                if not self._closed:  # by another thread
+                if not self._closed:  # otherwise another thread has closed the stream
                     raise
             except (StopIteration, RemoteError, Corrupt):
                 self.close()
@@ -126,8 +134,10 @@ class RemoteStream:
         """Return the item in a message.
 
         Raises:
-            StopIteration: it is the end of the stream.
-            RemoteError: it is an exception.
+            StopIteration: the message is the end of the stream.
+            RemoteError: the message contains an exception of the generator.
+            Begin: the message is the first one, without an item.
+            Corrupt: the message is invalid.
         """
         try:
             message = view.buf
@@ -146,23 +156,23 @@ class RemoteStream:
             view.release()
 
     def gone(self) -> PeerGone:
-        """Return the error for a server that died."""
+        """Return the error for a server that died during the stream."""
         message = "the service died while it sent items"
         op = f"call {self._remote.name}"
         return PeerGone(message, errno=errno.EPIPE, op=op, target=target_of(self._service))
 
     def too_late(self) -> Timeout:
-        """Return the error for an item that did not come in time."""
+        """Return the error for an item that did not arrive within the timeout."""
         message = f"no item within {self.timeout:g} s"
         op = f"call {self._remote.name}"
         return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target_of(self._service))
 
     def close(self) -> None:
-        """Stop the method, which can see that it was cancelled; idempotent, never raises."""
+        """End the stream, and close the generator in the service; idempotent, never raises."""
         if self._closed:
             return
         self._closed = True
-        if self._call.link.left:  # this is a forked child, and the parent has the stream
+        if self._call.link.left:  # a forked child: the stream belongs to the parent
             self.channel.close()
             return
         self._call.link.end(self._call)

@@ -1,8 +1,9 @@
-"""The values of calls as MessagePack, with arrays and structs as extensions.
+"""Encode arguments and results as MessagePack, with arrays and structs as extensions.
 
-msgspec encodes and decodes plain values. Two extensions carry the rest: an array is a part of its
-own beside the body, and the extension has its dtype, its shape and the number of the part; a
-`Struct`, or a ctypes structure, is its bytes after the fingerprint of its type.
+msgspec encodes and decodes plain values. Two MessagePack extensions are for the other values. The
+bytes of an array are a separate part of the message, and the extension contains its dtype, its
+shape and the number of the part. The extension for a `Struct` or a ctypes structure contains the
+fingerprint of its type and then its bytes.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 
     from ipckit._payload.codecs import Codec
 
-_ARRAY: Final = 1  # the body has the key of the dtype, the shape and the number of the part
-_STRUCT: Final = 2  # the body has the fingerprint, and then the bytes
+_ARRAY: Final = 1  # an extension with the key of the dtype, the shape and the number of the part
+_STRUCT: Final = 2  # an extension with the fingerprint, and then the bytes
 _FINGERPRINT: Final = 16
 _HEADER: Final = msgspec.msgpack.Decoder(tuple[str, list[int], int])
 
 
 class _Message(threading.local):
-    """The message that this thread is decoding; the hooks of msgspec get no argument for it."""
+    """The message that this thread decodes, because msgspec does not pass it to its hooks."""
 
     parts: Sequence[memoryview] = ()
     in_place: bool = False
@@ -55,14 +56,14 @@ def dtype_key(dtype: np.dtype[Any]) -> str:
     """Return a text from which `dtype_of` makes the same dtype.
 
     Raises:
-        TypeError: the dtype has no bytes that another process could read, or no such text.
+        TypeError: another process could not read the bytes of the dtype, or it has no such text.
     """
     check_dtype(dtype)
     try:
         found: Any = np.lib.format.dtype_to_descr(dtype)
         key = found if isinstance(found, str) else repr(found)
         same = same_dtype(dtype_of(key), dtype)
-    except ValueError:  # such as fields that are not in the order of their bytes
+    except ValueError:  # for example, the fields are not in the order of their bytes
         key, same = "", False
     if not same:
         message = f"an array of {dtype_text(dtype)} can't be sent to another process"
@@ -75,20 +76,20 @@ def dtype_of(key: str) -> np.dtype[Any]:
     """Return the dtype of a key.
 
     Raises:
-        ValueError: it is not the key of a dtype that can be carried.
+        ValueError: the key is not that of a dtype that can be carried.
     """
     try:
         described: Any = ast.literal_eval(key) if key[:1] in "[(" else key
         dtype: np.dtype[Any] = np.lib.format.descr_to_dtype(described)
         check_dtype(dtype)
-    except Exception as exc:  # numpy and `ast` raise many, and another process chose the key
+    except Exception as exc:  # another process chose the key, so numpy can raise any error
         message = f"invalid dtype: {type(exc).__name__}"
         raise ValueError(message) from None
     return dtype
 
 
 def _array_in(data: memoryview) -> npt.NDArray[Any]:
-    """Return the array of an extension: over the message's memory if asked for, or else a copy."""
+    """Return the array of an extension: a copy, or in place a view of the message's memory."""
     key, shape, number = _HEADER.decode(data)
     dtype = dtype_of(key)
     part = _message.parts[number] if 0 <= number < len(_message.parts) else memoryview(b"")
@@ -100,7 +101,11 @@ def _array_in(data: memoryview) -> npt.NDArray[Any]:
 
 
 def _extension(item: object, parts: list[Buffer]) -> Any:
-    """Return what msgspec encodes in place of a value that it does not know.
+    """Return the replacement that msgspec encodes for a value whose type it does not know.
+
+    Args:
+        item: the value.
+        parts: the parts of the message, to which the bytes of an array are added.
 
     Raises:
         TypeError: the value can't be carried.
@@ -125,7 +130,10 @@ def _extension(item: object, parts: list[Buffer]) -> Any:
 
 
 def encoded(value: Any) -> bytes | list[Buffer]:
-    """Return a value in MessagePack; or that and the arrays, each a part of its own.
+    """Encode a value as MessagePack.
+
+    Returns:
+        The body; or a list of the body and the arrays in the value, if it contains any.
 
     Raises:
         TypeError: the value, or a value in it, can't be carried.
@@ -139,7 +147,7 @@ def encoded(value: Any) -> bytes | list[Buffer]:
 
 
 def struct_key(codec: Codec[Any]) -> bytes:
-    """Return the bytes that name a codec's type in a message."""
+    """Return the bytes that identify the type of a codec in a message."""
     return bytes.fromhex(codec.fingerprint)[:_FINGERPRINT].ljust(_FINGERPRINT, b"\0")
 
 
@@ -150,7 +158,8 @@ def _from_extension(code: int, data: memoryview) -> Any:
     """Return the value of an extension.
 
     Raises:
-        ValidationError: there is none. Of a hook for extensions, msgspec lets any error pass.
+        ValidationError: the extension is invalid. msgspec would pass on any other exception of this
+            hook unchanged.
     """
     try:
         if code == _ARRAY:
@@ -158,7 +167,7 @@ def _from_extension(code: int, data: memoryview) -> Any:
         if code == _STRUCT:
             return _struct_in(data)
         message = f"unknown extension {code}"
-    except Exception as exc:  # numpy raises many, and another process chose the bytes
+    except Exception as exc:  # another process chose the bytes, so numpy can raise any error
         message = str(exc)
     raise msgspec.ValidationError(message)
 
@@ -173,14 +182,14 @@ def _struct_in(data: memoryview) -> Any:
 
 
 def loaded_struct(key: bytes) -> Codec[Any] | None:
-    """Return the codec of the `Struct` class in this process that has a key; None if none has."""
+    """Return the codec of the loaded `Struct` class with this key; None if there is none."""
     waiting: list[type[Struct]] = [Struct]
     while waiting:
         for cls in waiting.pop().__subclasses__():
             waiting.append(cls)
             try:
                 codec = StructCodec(cls)
-            except TypeError:  # it has no members yet, or can't be sent
+            except TypeError:  # the class has no members yet, or can't be sent
                 continue
             if struct_key(codec) == key:
                 return codec
@@ -188,13 +197,13 @@ def loaded_struct(key: bytes) -> Codec[Any] | None:
 
 
 def _checked(wanted: Any, value: object) -> Any:
-    """Return a value of a type that msgspec does not know.
+    """Return a value as a type that msgspec does not know.
 
     Raises:
-        ValueError: it is not of that type; msgspec adds where it is.
+        ValueError: the value does not have that type. msgspec adds the place of the value.
     """
     kind: Any = get_origin(wanted) or wanted
-    same = kind  # `issubclass` narrows the type of `kind`, to one that is partly unknown
+    same = kind  # `issubclass` narrows the type of `kind` to a partly unknown one
     if kind is np.ndarray:
         return _checked_array(kind, value)
     if issubclass(kind, ArrayOf):
@@ -214,7 +223,7 @@ def _checked(wanted: Any, value: object) -> Any:
 
 
 def _checked_array(wanted: Any, value: Any) -> Any:
-    array = value  # `isinstance` narrows the type of `value`, to one that is partly unknown
+    array = value  # `isinstance` narrows the type of `value` to a partly unknown one
     is_array = isinstance(value, np.ndarray)
     if is_array and (wanted is np.ndarray or wanted.takes(array.dtype)):
         return array
@@ -230,10 +239,10 @@ class _ArrayType(type):
 
 
 class ArrayOf(metaclass=_ArrayType):
-    """The base of types that stand for the arrays of some dtypes; see `array_of`.
+    """The base class of types for arrays of certain dtypes; see `array_of`.
 
     Attributes:
-        text: the dtypes, for errors.
+        text: the dtypes, for error messages.
         dtype: the only dtype; None if there are several.
         scalar: the class of the items.
     """
@@ -244,13 +253,13 @@ class ArrayOf(metaclass=_ArrayType):
 
     @classmethod
     def takes(cls, dtype: np.dtype[Any]) -> bool:
-        """Return whether a dtype is one of them."""
+        """Return whether arrays of this dtype belong to the type."""
         if cls.dtype is None:
             return issubclass(dtype.type, cls.scalar)
         return same_dtype(dtype, cls.dtype)
 
 
-# The classes of items that have several dtypes: of several sizes, or with several units.
+# numpy's classes of items that have several dtypes, because of several sizes or units.
 _MANY_DTYPES: Final = frozenset(
     {
         "bytes_",
@@ -274,7 +283,7 @@ _MANY_DTYPES: Final = frozenset(
 
 @lru_cache(maxsize=256)
 def array_of(key: str) -> type[ArrayOf]:
-    """Return the type that stands for the arrays of a key; only decoders use it.
+    """Return the type for arrays with a dtype, for decoders.
 
     Args:
         key: the key of a dtype, or the name of a class that has several dtypes.
@@ -288,9 +297,9 @@ def array_of(key: str) -> type[ArrayOf]:
 
 
 def array_key(annotation: Any) -> str | None:
-    """Return the key for `array_of` of an annotation such as ``NDArray[np.float64]``.
+    """Return the key for `array_of` from an annotation such as ``NDArray[np.float64]``.
 
-    None if it asks for no dtype.
+    None if the annotation names no dtype.
 
     Raises:
         TypeError: arrays of this dtype can't be sent.
@@ -335,7 +344,7 @@ def decoder_of(kind: Any) -> Decoder[Any]:
     """Return a decoder of values of a type.
 
     Raises:
-        TypeError: msgspec refuses the type.
+        TypeError: msgspec does not accept the type.
     """
     return Decoder(kind, dec_hook=_checked, ext_hook=_from_extension)
 
@@ -348,19 +357,19 @@ def decoded(
     *,
     in_place: bool = False,
 ) -> Any:
-    """Decode a value that has extensions.
+    """Decode a value that can contain extensions.
 
     Args:
         decoder: the decoder, from `decoder_of`.
         body: the value in MessagePack.
-        parts: the arrays.
-        classes: the types of structs by `struct_key`.
+        parts: the bytes of the arrays.
+        classes: the codecs of structs, by `struct_key`.
         in_place: whether arrays use the message's memory, read-only.
 
     Raises:
-        msgspec.DecodeError: it is not a value of the decoder's type.
+        msgspec.DecodeError: the body is not a value of the decoder's type.
     """
-    # A finalizer may decode another message in between, so set what was there again.
+    # A finalizer can decode another message during this call, so restore the values before it.
     before = _message.parts, _message.in_place, _message.classes
     _message.parts, _message.in_place, _message.classes = parts, in_place, classes
     try:

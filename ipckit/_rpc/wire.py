@@ -1,9 +1,10 @@
-"""The messages of services: calls, replies and the items of streams.
+"""The messages between clients and services: calls, replies and the items of streams.
 
-A message is a head and a body. The body is a value in MessagePack. Arrays are parts of their own
-after the body: then the head is followed by the number of parts and their sizes, and each part, the
-body first, begins at a multiple of 64 bytes. A message that is too long for the channel is in
-shared memory, and its body is the name of that memory.
+A message consists of a head and a body, which is a value in MessagePack. If the value contains
+arrays, each array is a part after the body. Then the number of parts and their sizes follow the
+head, and each part begins at a multiple of 64 bytes. The body is the first part. If a message is
+too long for the channel, it is sent in shared memory, and the message in the channel only contains
+the name of that memory.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 # kind, flags, method, slot, revision of the service, unused, client, call
 CALL: Final = struct.Struct("=BBHIIIQQ")
-# All but the call, which is the same for the calls of one client and method; the call.
+# All fields but the last, which are equal in all calls of one client, method and slot; the call.
 CALL_START: Final = struct.Struct("=24sQ")
 # kind, flags, unused, slot, call
 REPLY: Final = struct.Struct("=BBHIQ")
@@ -49,14 +50,15 @@ END: Final = 0xA6  # the end of a stream
 
 # Flags.
 PARTS: Final = 1  # the message has parts
-ELSEWHERE: Final = 2  # the body is the name of the shared memory that has the message
-BY_NAME: Final = 4  # the arguments are a map of names, because one in the middle is missing
+ELSEWHERE: Final = 2  # the body is the name of the shared memory that contains the message
+BY_NAME: Final = 4  # the arguments are a map of names, because one in the middle is omitted
 
 DESCRIBE: Final = 0xFFFF  # the number of the method that describes the service
-VERSION: Final = 1  # of what this module says, in the reply to that
+VERSION: Final = 1  # the version of this protocol, in the reply to DESCRIBE
 
-# The table of a client's calls has two words for each slot: the number of the call, 0 if the client
-# waits for none; and the token of the server that runs it, 0 before.
+# The table of a client's calls has two words for each slot. The first word is the number of the
+# call, or 0 if the client waits for none. The second word is the token of the server that runs the
+# call, or 0 before a server has taken it.
 SLOTS: Final = 256
 TABLE_BYTES: Final = SLOTS * 16
 
@@ -84,12 +86,12 @@ def post(
         spare: returns the name of shared memory for a message that is too long for the channel.
 
     Returns:
-        That shared memory, if it was needed. The receiver unlinks it. If the receiver may be dead,
-        the caller does.
+        The shared memory, if it was needed. The receiver unlinks it. If the receiver may be dead,
+        the caller must unlink it.
 
     Raises:
         LimitReached: there is no memory for the message.
-        IpcError: as for `Channel.send`.
+        IpcError: the message can't be sent; see `Channel.send`.
     """
     if isinstance(value, bytes):
         try:
@@ -165,13 +167,12 @@ def opened(
     Args:
         message: the message.
         flags: the flags in its head.
-        head: the bytes of its head.
+        head: the size of its head in bytes.
         service: the name of the service.
 
     Returns:
-        The body, and the parts in their order; no parts if the message has none. They are
-        memoryviews of the message, or of the shared memory that has it, which stays mapped for
-        them.
+        The body and a sequence of the other parts, which can be empty. All are memoryviews of the
+        message, or of the shared memory that contains it and stays mapped for them.
 
     Raises:
         Corrupt: no process of ipckit sent this message.
@@ -201,10 +202,10 @@ def opened(
 
 
 def _memory_of(body: memoryview, service: str) -> memoryview:
-    """Map the shared memory that has a message, and unlink it."""
+    """Map the shared memory that contains a message, and unlink it."""
     try:
         name = bytes(body).decode()
-        if not is_spare(name, service):  # it must not unlink anything else
+        if not is_spare(name, service):  # a forged message must not make it unlink another object
             raise corrupt(service)
         memory = PosixSharedMemory.open(name, readonly=True)
     except LimitReached:
@@ -214,15 +215,15 @@ def _memory_of(body: memoryview, service: str) -> memoryview:
     with suppress(IpcError):
         memory.unlink(missing_ok=True)
     view = memory.buf
-    memory.close()  # it stays mapped for the view
+    memory.close()  # the memory stays mapped for the view
     return view
 
 
 def discard(message: Buffer, head: int, service: str) -> None:
-    """Remove the shared memory of a message that is not read, if it has any."""
+    """Remove the shared memory of a message that will not be read, if it has any."""
     view = memoryview(message)
     if view.nbytes >= head and view[1] & ELSEWHERE:
-        with suppress(IpcError):  # it was read
+        with suppress(IpcError):  # the message was read before
             _memory_of(view[head:], service)
 
 
