@@ -1,6 +1,6 @@
-"""A pool of worker processes that survives the death of its workers.
+"""A pool of worker processes that continues when a worker dies.
 
-`ProcessPool` takes the place of `concurrent.futures.ProcessPoolExecutor`.
+`ProcessPool` replaces `concurrent.futures.ProcessPoolExecutor`.
 """
 
 from ipckit._pool.errors import WorkerDied

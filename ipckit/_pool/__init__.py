@@ -1,1 +1,1 @@
-"""`ProcessPool`, an executor whose workers can be killed, over channels."""
+"""`ProcessPool`: run functions in worker processes, and continue when a worker dies."""

@@ -1,9 +1,10 @@
-"""`ProcessPool.map`: calls that are sent together when they are short.
+"""MapRun and Chunk: divide the calls of `ProcessPool.map` into chunks, and collect the results.
 
-A call of a few microseconds takes less time than sending it. So a chunk of a map is cut when it is
-handed out, when the pool knows how long the calls take: one call, or as many as a worker can do in
-about a millisecond. A worker that needs longer for a chunk sends what it has; the pool hands the
-rest out again. So a long call among short ones delays few of them.
+Sending a call takes longer than a call of a few microseconds, so several short calls are sent as
+one chunk. The pool forms a chunk when it hands the chunk out, because it then knows how long the
+calls take: one call, or as many as a worker can do in about a millisecond. If a worker needs longer
+for a chunk, it sends the results that it has, and the pool hands out the other calls again. So a
+long call among short ones delays few of them.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from ipckit._process_queue.pickling import encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_CHUNK_SECONDS: Final = 0.001  # the work in a chunk
-_CHUNK_MAX: Final = 512  # calls
-_STOP_SECONDS: Final = 0.005  # after which a worker sends what it has
+_CHUNK_SECONDS: Final = 0.001  # the expected duration of a chunk
+_CHUNK_MAX: Final = 512  # the most calls in a chunk
+_STOP_SECONDS: Final = 0.005  # after this time, a worker sends the results that it has
 
 Calls = list[tuple[Any, ...]]
 
 
 class Outcomes:
-    """What became of a chunk: the first of its calls, or all of them.
+    """The results of a chunk: of all its calls, or of the first ones if it was stopped.
 
     Attributes:
         values: the results; None for a call that raised an exception.
@@ -50,7 +51,7 @@ class Outcomes:
         for index, value in enumerate(self.values):
             try:
                 encode(value)
-            except Exception as exc:  # whatever pickling raises
+            except Exception as exc:  # pickling can raise any exception
                 self.values[index] = None
                 self.add_error(index, exc)
 
@@ -71,13 +72,20 @@ def _outcomes(values: list[Any], errors: dict[int, Any]) -> Outcomes:
 
 
 def run_chunk(fn: Callable[..., Any], calls: Calls, *, whole: bool) -> Outcomes:
-    """Run the calls of a chunk, in a worker. Unless `whole`, stop early if they take long."""
+    """Run the calls of a chunk in a worker, and return their results.
+
+    Args:
+        fn: the function.
+        calls: the arguments of the calls.
+        whole: whether to run all calls. If False, stop after the call during which `_STOP_SECONDS`
+            have passed.
+    """
     found, end = Outcomes(), time.monotonic() + _STOP_SECONDS
     values = found.values
     for index, args in enumerate(calls):
         try:
             values.append(fn(*args))
-        except Exception as exc:  # the consumer of the map gets it
+        except Exception as exc:  # the iterator of the map raises it
             values.append(None)
             found.add_error(index, exc)
         if not whole and time.monotonic() > end:
@@ -86,32 +94,33 @@ def run_chunk(fn: Callable[..., Any], calls: Calls, *, whole: bool) -> Outcomes:
 
 
 class MapRun:
-    """One call of `ProcessPool.map`: its calls that are not handed out, and its results.
+    """One run of `ProcessPool.map`: the calls that are not handed out yet, and the results.
 
-    The manager cuts chunks and stores results; one thread at a time reads them.
+    The manager forms chunks and stores results. One thread at a time reads the results.
 
     Args:
         fn: the function.
-        pace: how long its calls take.
+        pace: how long calls of the function take.
         chunksize: how many calls a chunk has; None if the pool chooses.
 
     Attributes:
-        fn: as the argument.
-        pace: as the argument.
-        added: how many calls were added in all.
-        queued: whether the manager has it among what waits.
+        fn: the function.
+        pace: how long calls of the function take.
+        added: how many calls were added in total.
+        queued: whether the run is in the manager's queue of waiting tasks.
     """
 
     def __init__(self, fn: Callable[..., Any], pace: Pace, chunksize: int | None) -> None:
         self.fn, self.pace, self._chunksize = fn, pace, chunksize
         self._calls: deque[tuple[Any, ...]] = deque()
         self.added, self.queued = 0, False
-        self._next = 0  # the index of the first of `_calls`
-        self._rest: deque[tuple[int, Calls]] = deque()  # calls that workers sent back
+        self._next = 0  # the index of the first call in `_calls`
+        # Calls of chunks that a worker has stopped early, with the index of the first one.
+        self._rest: deque[tuple[int, Calls]] = deque()
         self._found: dict[int, Outcomes | BaseException] = {}  # by the index of the first call
         self._arrived = threading.Condition()
         self._cancelled = False
-        self._error: BaseException | None = None  # of the calls that workers still send back
+        self._error: BaseException | None = None  # the result of calls that are not run any more
         self._singly = False  # whether a call of the next chunk could not be pickled
 
     def __bool__(self) -> bool:
@@ -121,7 +130,7 @@ class MapRun:
         return len(self._calls) + sum(len(calls) for _, calls in self._rest)
 
     def add(self, calls: Iterator[tuple[Any, ...]], count: int | None) -> bool:
-        """Add up to `count` calls, or all. Return whether there was one."""
+        """Add up to `count` calls, or all if it is None. Return whether any was added."""
         new = list(calls if count is None else islice(calls, count))
         self._calls.extend(new)
         self.added += len(new)
@@ -130,24 +139,24 @@ class MapRun:
     # -- for the manager ---------------------------------------------------------------------------
 
     def size(self, workers: int) -> int:
-        """Return how many calls the next chunk has."""
+        """Return how many calls the next chunk will have."""
         if self._singly:
             return 1
         if self._chunksize is not None:
             return self._chunksize
-        # At the end, each worker gets a part of the rest.
+        # Smaller chunks towards the end, so that each worker gets a part of the last calls.
         fair = len(self._calls) // (2 * workers) + 1
         return max(1, min(fair, _CHUNK_MAX, int(_CHUNK_SECONDS / max(self.pace.seconds, 1e-9))))
 
     def is_short(self) -> bool:
-        """Return whether several calls are sent together."""
+        """Return whether the calls are so short that a chunk has several."""
         return self.pace.seconds < _CHUNK_SECONDS / 2
 
     def cut(self, workers: int) -> Chunk | None:
-        """Cut the next chunk; there is one. Requires the manager's lock.
+        """Form the next chunk. The caller holds the manager's lock, and there is a call.
 
         Returns:
-            None if a call can't be pickled. Its exception is its result then.
+            The chunk; or None if a call can't be pickled. The exception becomes the call's result.
         """
         size = self.size(workers)
         if self._rest:
@@ -162,7 +171,7 @@ class MapRun:
         try:
             whole = {"whole": self._chunksize is not None}
             message = encode((run_chunk, (self.fn, calls), whole))
-        except Exception as exc:  # the consumer of the map gets it
+        except Exception as exc:  # the iterator of the map raises it
             self._singly = len(calls) > 1
             if self._singly:
                 self._rest.appendleft((start, calls))
@@ -172,7 +181,13 @@ class MapRun:
         return Chunk(self, start, calls, message)
 
     def end(self, start: int, calls: Calls, found: Outcomes | BaseException) -> None:
-        """Store the results of a chunk, or its exception. Take back the calls that did not run."""
+        """Store the results of a chunk, or its exception. Queue the calls that did not run again.
+
+        Args:
+            start: the index of the first call of the chunk.
+            calls: the arguments of its calls.
+            found: the results, or the exception of the whole chunk.
+        """
         with self._arrived:
             if isinstance(found, Outcomes) and len(found.values) < len(calls):
                 done = len(found.values)
@@ -192,14 +207,14 @@ class MapRun:
     # -- for the consumer --------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Let the manager drop the calls that are not handed out, and drop all results."""
+        """Drop all results, and let the manager drop the calls that are not handed out."""
         self._cancelled = True
         self._found.clear()
 
     def fail(self, error: BaseException) -> None:
-        """Let all calls that are not handed out fail, and those that workers send back.
+        """Fail the calls that are not handed out, and later those of chunks that stop early.
 
-        Requires the manager's lock.
+        The caller holds the manager's lock.
         """
         with self._arrived:
             self._error = error
@@ -211,10 +226,14 @@ class MapRun:
                 self._store(start, error)
 
     def take(self, start: int, deadline: float | None) -> Outcomes | BaseException:
-        """Return the results from a call on, and wait for them.
+        """Wait for the results of the chunk that begins with a call, and return them.
+
+        Args:
+            start: the index of the call.
+            deadline: the moment until which to wait, on the monotonic clock; None for no limit.
 
         Raises:
-            TimeoutError: they were not there in time.
+            TimeoutError: the deadline has passed.
         """
         found = self._found.pop(start, None)
         if found is None:
@@ -228,13 +247,13 @@ class MapRun:
 
 
 class Chunk(Task):
-    """Some calls of a map, which are handed out together.
+    """A task that consists of several calls of a map.
 
     Args:
         run: the map.
         start: the index of the first call.
         calls: the arguments of the calls.
-        message: the calls as they are sent.
+        message: the pickled calls.
     """
 
     __slots__ = ("_calls", "_run", "_start")
@@ -244,21 +263,21 @@ class Chunk(Task):
         self._run, self._start, self._calls = run, start, calls
 
     def begin(self) -> bool:
-        """Return whether the calls shall run."""
-        return not self._run._cancelled  # noqa: SLF001 - of this module
+        """Return whether the calls must run, because the map was not cancelled."""
+        return not self._run._cancelled  # noqa: SLF001 - a class of this module
 
     def succeed(self, value: Any) -> None:
         """Store the results."""
         self._run.end(self._start, self._calls, value)
 
     def fail(self, error: BaseException) -> None:
-        """Let the calls fail."""
+        """Store the exception as the result of all calls."""
         self._run.end(self._start, self._calls, error)
 
     def count_done(self, value: Any) -> int:
-        """Return how many of the calls ran."""
+        """Return how many of the calls have run."""
         return len(value.values) or 1 if isinstance(value, Outcomes) else 1
 
     def rest(self) -> MapRun | None:
-        """Return the map if it has calls to hand out, and the manager does not know of them."""
+        """Return the map if it has calls to hand out, and is not in the manager's queue."""
         return self._run if self._run and not self._run.queued else None

@@ -1,8 +1,8 @@
-"""The bell of a worker: it wakes a worker that has had nothing to do for a while.
+"""Bell: an eventfd that wakes a worker which was idle for a second.
 
 A process that waits in a channel wakes 25 times a second to check its peers. So a worker that was
-idle for a second sleeps at its bell instead, and uses no processor time. The pool rings when it has
-sent a job, if the board says that the worker sleeps.
+idle for a second waits for its bell instead, and uses no processor time. When the pool has sent a
+job, it rings the bell of a worker that is marked on the board as sleeping.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Any, Final
 
 from ipckit._core.descriptors import Descriptor, descriptor_error, duplicate_for_child
 
-# A worker notes that it sleeps and then looks into the channel; the pool sends and then looks at
-# the board. A processor other than x86 may reorder one of these steps. Then this limits the delay.
+# A worker marks itself as sleeping, and then checks the channel. The pool sends a job, and then
+# checks the board. A processor other than x86 may reorder these steps, so that the pool does not
+# ring. This timeout limits the delay.
 _LOOK_MS: Final = 10_000
 
 
 class Bell:
-    """An eventfd at which one worker sleeps; see eventfd(2).
+    """An eventfd for which one worker waits; see eventfd(2).
 
     Args:
-        fd: the descriptor, which this object takes over; by default a new one.
+        fd: the descriptor, which this object then owns; by default a new one.
     """
 
     def __init__(self, fd: int | None = None) -> None:

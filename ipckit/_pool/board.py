@@ -1,7 +1,7 @@
-"""The board: shared memory in which each worker notes which task it runs.
+"""Board: shared memory in which each worker records which task it runs.
 
-A worker has one cache line of eight words. The pool reads them at any time, also after the worker
-was killed. Behind them, a byte of each worker says whether it sleeps at the bell.
+Each worker has one cache line of eight words. The pool can read them at any time, even after the
+worker was killed. After these lines, a byte for each worker tells whether it waits for its bell.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ _WORD_BYTES: Final = 8
 # The words of a worker.
 _TASK: Final = 0  # the number of the task that it runs; 0 for none
 _SINCE: Final = 1  # when the task began, by CLOCK_MONOTONIC, as a float
-_CONDEMNED: Final = 2  # the number of the task for which the pool kills the worker
+_CONDEMNED: Final = 2  # the number of the overdue task because of which the pool kills the worker
 
 
 class Board:
-    """The notes of all workers of a pool.
+    """The records of all workers of a pool. A place is the index of a worker's record.
 
     Args:
         places: the number of workers.
-        fd: the descriptor of the memory, which this object takes over; by default new memory.
+        fd: the descriptor of the memory, which this object then owns; by default new memory.
     """
 
     def __init__(self, places: int, fd: int | None = None) -> None:
         self._places = places
         self._sleepers = (
             places * _WORDS * _WORD_BYTES
-        )  # then a byte for each worker: 1 if it sleeps
+        )  # a byte for each worker follows: 1 if it sleeps
         size = self._sleepers + places
         if fd is None:
             fd = new_memfd("ipckit-pool")
             os.ftruncate(fd, size)
         self._fd = Descriptor(fd)
         self._memory = mmap.mmap(fd, size)
-        # An aligned word is copied in one step, so the pool never reads half of one.
+        # An aligned word is copied in one step, so the pool never reads a part of a new value.
         with memoryview(self._memory) as whole, whole[: self._sleepers] as words:
             self._words, self._times = words.cast("Q"), words.cast("d")
 
     def begin(self, place: int, task: int, now: float) -> None:
-        """Note that a worker begins a task. The time comes first: it is valid if the task is."""
+        """Record that a worker begins a task. The time is stored before the task's number."""
         self._times[place * _WORDS + _SINCE] = now
         self._words[place * _WORDS + _TASK] = task
 
     def end(self, place: int) -> None:
-        """Note that a worker runs no task."""
+        """Record that a worker runs no task."""
         self._words[place * _WORDS + _TASK] = 0
 
     def task(self, place: int) -> int:
@@ -62,9 +62,10 @@ class Board:
         return self._times[place * _WORDS + _SINCE]
 
     def condemn(self, place: int, task: int) -> bool:
-        """Note that the worker is killed because of a task. Return whether it still runs it.
+        """Record that the pool kills a worker because of a task. Return whether it still runs it.
 
-        A worker looks here after each task, before it takes another. So no other task is killed.
+        A worker calls `is_condemned` after each task, before it takes another one. So the kill
+        can't hit another task.
         """
         self._words[place * _WORDS + _CONDEMNED] = task
         return self.task(place) == task
@@ -74,15 +75,15 @@ class Board:
         return self._words[place * _WORDS + _CONDEMNED] == task
 
     def sleep(self, place: int) -> None:
-        """Note that a worker sleeps at the bell."""
+        """Record that a worker waits for its bell."""
         self._memory[self._sleepers + place] = 1
 
     def wake(self, place: int) -> None:
-        """Note that a worker does not sleep."""
+        """Record that a worker does not wait for its bell."""
         self._memory[self._sleepers + place] = 0
 
     def wake_sleepers(self, count: int) -> list[int]:
-        """Note that up to `count` workers do not sleep any more. Return those that did."""
+        """Record that up to `count` sleeping workers are awake, and return their places."""
         places: list[int] = []
         at = self._sleepers
         while len(places) < count and (at := self._memory.find(b"\1", at)) >= 0:
@@ -91,13 +92,16 @@ class Board:
         return places
 
     def clear(self, place: int) -> None:
-        """Forget what a dead worker noted."""
+        """Clear the record of a dead worker."""
         for word in range(_WORDS):
             self._words[place * _WORDS + word] = 0
         self.wake(place)
 
     def close(self) -> None:
-        """Unmap the memory and close the descriptor; idempotent. No thread may use it any more."""
+        """Unmap the memory and close the descriptor; idempotent.
+
+        No thread may use the board after that.
+        """
         self._words.release()
         self._times.release()
         self._memory.close()

@@ -1,4 +1,4 @@
-"""The workers of a pool, as the pool sees them."""
+"""Crew: the list of a pool's workers, in the pool's own process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Member:
     """One worker.
 
     Attributes:
-        place: its place on the board.
+        place: the index of its record on the board.
         process: its process.
         done: the number of tasks whose end it has reported.
-        ready: whether it has started.
+        ready: whether it has started, and its initializer has succeeded.
         failed: whether its initializer has raised an exception.
-        leaving: whether it has said that it exits.
-        buried: whether the pool has dealt with its death.
+        leaving: whether it has announced its exit.
+        buried: whether the pool has handled its death.
         overdue: the number of the task because of which it is killed; 0 for none.
     """
 
@@ -33,17 +33,17 @@ class Member:
 
 
 class Crew:
-    """The workers of a pool, by their places.
+    """The workers of a pool, by their places on the board.
 
     Args:
         size: the maximum number of workers.
-        launcher: starts them.
-        board: where they note what they run.
+        launcher: the object that starts workers.
+        board: the board on which the workers record their tasks.
 
     Attributes:
         count: the number of workers.
-        missing: how many more there can be.
-        launcher: as the argument.
+        missing: how many more workers can be started.
+        launcher: the object that starts workers.
     """
 
     def __init__(self, size: int, launcher: Launcher, board: Board) -> None:
@@ -57,7 +57,7 @@ class Crew:
         return iter(tuple(self._members.values()))
 
     def at(self, place: int) -> Member | None:
-        """Return the worker of a place, if there is one."""
+        """Return the worker of a place; None if there is no such worker."""
         return self._members.get(place)
 
     def start(self) -> Member:
@@ -78,7 +78,7 @@ class Crew:
     def remove(self, member: Member) -> int | None:
         """Remove a worker that has ended, and return its exit code; None if it is unknown.
 
-        Its pidfd stays open, because a thread may poll it.
+        The pidfd of the worker stays open, because a thread may poll it.
         """
         code = member.process.exitcode()
         del self._members[member.place]

@@ -1,4 +1,4 @@
-"""`WorkerDied`, the exception of a task whose worker died."""
+"""`WorkerDied` and the other exceptions of tasks that the pool has given up."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ _NAME_MAX = 80
 
 @public("ipckit.pool")
 class WorkerDied(IpcError, BrokenProcessPool):
-    """The worker process died while it ran the task. The pool has replaced it and works.
+    """The worker process died while it ran the task. The pool replaces the worker and continues.
 
-    It is a `BrokenProcessPool` too, so code that catches that for a killed worker still does.
+    It is also a `BrokenProcessPool`, so code for ProcessPoolExecutor that catches that exception
+    works with a `ProcessPool` too.
 
     Args:
-        message: what happened, in one line.
+        message: a description of the death, in one line.
+        errno: the errno of the exception; EOWNERDEAD by default.
         pid: the worker's process id; 0 if it is unknown.
-        signal: the signal that killed the worker, or None.
-        exitcode: the exit status of a worker that ended by itself, or None.
-        task: the function of the task, shortened.
+        signal: the number of the signal that killed the worker, or None.
+        exitcode: the exit status of a worker that exited by itself, or None.
+        task: the name of the task's function, shortened.
+        **facts: other arguments of `IpcError`.
 
     Attributes:
-        pid: as the argument.
-        signal: as the argument.
-        exitcode: as the argument.
-        task: as the argument.
+        pid: the worker's process id; 0 if it is unknown.
+        signal: the number of the signal that killed the worker, or None.
+        exitcode: the exit status of a worker that exited by itself, or None.
+        task: the name of the task's function, shortened.
 
     >>> from ipckit.pool import WorkerDied
     >>> error = WorkerDied("killed by SIGKILL", pid=4711, signal=9, task="resize")
@@ -61,10 +64,10 @@ def died(pid: int, status: int | None, task: str) -> WorkerDied:
     """Return the exception of a task whose worker died.
 
     Args:
-        pid: the worker.
-        status: its exit code as `multiprocessing.Process.exitcode`: negative for a signal, None if
-            it is unknown.
-        task: the function of the task.
+        pid: the worker's process id.
+        status: the worker's exit code, as in `multiprocessing.Process.exitcode`: negative for a
+            signal, None if it is unknown.
+        task: the name of the task's function.
     """
     number = -status if status is not None and status < 0 else None
     if status is None:
@@ -97,9 +100,9 @@ def name_of(fn: Callable[..., Any]) -> str:
         inner: Any = fn
         while isinstance(inner, partial):
             inner = inner.func
-        # Not its repr, which may contain arguments of any size.
+        # Do not use the repr, which may contain arguments of any size.
         name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
         text = f"{inner.__module__}.{name}"
-    except Exception:  # any exception of the function's own class
+    except Exception:  # code of the function's own class can raise any exception
         text = type(fn).__name__
     return text if len(text) <= _NAME_MAX else f"{text[: _NAME_MAX - 1]}…"

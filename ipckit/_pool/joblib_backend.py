@@ -1,4 +1,4 @@
-"""The backend "ipckit" of joblib: `joblib.parallel_backend("ipckit")`."""
+"""The joblib backend "ipckit", which runs the tasks of joblib in a `ProcessPool`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _OPTIONS: Final = frozenset(signature(ProcessPool).parameters)
 def register_joblib() -> None:
     """Register the backend "ipckit" of joblib, which runs tasks in a `ProcessPool`.
 
-    Then ``joblib.parallel_backend("ipckit")`` and ``joblib.Parallel(backend="ipckit")`` use it, and
-    so do packages over joblib, such as scikit-learn with ``n_jobs``. More keyword arguments of
-    `joblib.parallel_backend` are those of `ProcessPool`, such as ``retries=1``. The start method is
-    "forkserver" by default, because a forked child of a program that has used OpenMP can hang.
+    After that, ``joblib.parallel_backend("ipckit")`` and ``joblib.Parallel(backend="ipckit")`` use
+    the backend. Packages that are built on joblib use it too, such as scikit-learn with ``n_jobs``.
+    `joblib.parallel_backend` passes other keyword arguments to `ProcessPool`, such as
+    ``retries=1``. The start method is "forkserver" by default, because a forked child of a program
+    that has used OpenMP can hang.
 
     Functions are pickled by cloudpickle, as with joblib's own backend, so lambdas work.
 
@@ -43,7 +44,7 @@ def register_joblib() -> None:
 
 
 class _Backend:
-    """What the backend does; joblib's classes `AutoBatchingMixin` and `ParallelBackendBase` follow.
+    """The methods of the backend. `register_joblib` combines it with two base classes of joblib.
 
     A backend keeps its pool from one call of `joblib.Parallel` to the next.
     """
@@ -53,7 +54,7 @@ class _Backend:
     _pool: ProcessPool | None = None
     _made_with: tuple[int, dict[str, Any]] = (0, {})
 
-    # Attributes and methods of joblib's classes.
+    # Attributes and methods of joblib's base classes.
     parallel: Any
     backend_kwargs: dict[str, Any]
     reset_batch_stats: Callable[[], None]
@@ -83,7 +84,7 @@ class _Backend:
         del prefer, require
         workers = self.effective_n_jobs(n_jobs)
         self.parallel = parallel
-        # The other options are of joblib's own pools, such as `max_nbytes`.
+        # The other options belong to joblib's own pools, such as `max_nbytes`.
         options = {name: value for name, value in options.items() if name in _OPTIONS}
         options = {"mp_context": "forkserver", **self.backend_kwargs, **options}
         if self._pool is None or self._made_with != (workers, options):
@@ -112,18 +113,18 @@ class _Backend:
             future.add_done_callback(callback)
         return future
 
-    apply_async = submit  # before joblib 1.5
+    apply_async = submit  # joblib before 1.5 uses this name
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """Return the results of a batch, or raise its exception."""
         return out.result()
 
     def terminate(self) -> None:
-        """End a call of Parallel; the pool waits for the next one."""
+        """End a call of `joblib.Parallel`. The pool stays for the next call."""
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Cancel what waits, after an exception."""
+        """Cancel the waiting tasks after an exception, and prepare a new pool."""
         del ensure_ready
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -131,10 +132,11 @@ class _Backend:
 
 
 def _limit_threads(variables: dict[str, str]) -> None:
-    """In a new worker: limit the threads of numerical libraries, as joblib's own backend does.
+    """Limit the threads of numerical libraries in a new worker, like joblib's own backend.
 
-    A library reads its variable when it is loaded. The main module of the program may have loaded
-    it already; then threadpoolctl, on which scikit-learn depends, sets the limit.
+    A library reads its environment variable when it is loaded. The main module of the program may
+    have loaded it already. In this case threadpoolctl sets the limit, if it is installed.
+    scikit-learn depends on it.
     """
     os.environ.update(variables)
     with suppress(ImportError, ValueError):
@@ -143,9 +145,9 @@ def _limit_threads(variables: dict[str, str]) -> None:
 
 
 def _run(data: bytes, buffers: list[Any]) -> Any:
-    """In a worker: run a batch of calls."""
-    return loads(data, buffers=buffers)()  # noqa: S301 - as all tasks of the pool
+    """Run a batch of calls in a worker."""
+    return loads(data, buffers=buffers)()  # noqa: S301 - all tasks of a pool are pickled
 
 
-if "joblib" in sys.modules:  # otherwise importing it takes longer than the rest of ipckit
+if "joblib" in sys.modules:  # otherwise do not import it, which takes longer than all of ipckit
     register_joblib()

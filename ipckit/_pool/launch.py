@@ -1,9 +1,9 @@
-"""How the pool starts its workers.
+"""Launcher: start the worker processes of a pool.
 
-With the methods spawn and forkserver, a worker is a `multiprocessing.Process`. With fork, the pool
-first forks a *nursery*: a process with one thread that forks the workers. A worker that replaces a
-dead one is then forked from the same state as the first ones, and never from a process whose other
-threads may hold locks; see "Contexts and start methods" in Python's documentation of
+With the start methods spawn and forkserver, a worker is a `multiprocessing.Process`. With fork, the
+pool first forks a *nursery*, a process with one thread, which forks the workers. So a worker that
+replaces a dead one is forked from the same state as the first workers, and never from a process
+whose other threads may hold locks. See "Contexts and start methods" in Python's documentation of
 multiprocessing.
 """
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 _REQUEST: Final = struct.Struct("=I")  # the place of the worker to start, or `_END`
 _END: Final = 0xFFFFFFFF
-_ANSWER: Final = struct.Struct("=Bii")  # what it tells, a pid, and an exit code or errno
+_ANSWER: Final = struct.Struct("=Bii")  # the kind of answer, a pid, and an exit code or errno
 _STARTED: Final = 0
 _EXITED: Final = 1
 _FAILED: Final = 2
-_UNKNOWN: Final = 1 << 16  # the exit code if the kernel reaps processes: SIGCHLD is ignored
-_REAP_SECONDS: Final = 5.0  # a process that ended is reaped at once, unless its parent is stopped
+_UNKNOWN: Final = 1 << 16  # the exit code if SIGCHLD is ignored, because then the kernel reaps
+_REAP_SECONDS: Final = 5.0  # a dead process is reaped at once, unless its parent is stopped
 
 
 class Started(Protocol):
-    """A process that was started.
+    """A worker process that was started.
 
     Attributes:
         pid: its process id.
-        pidfd: a descriptor that is readable when it ended; see pidfd_open(2).
+        pidfd: a descriptor that is readable when the process has ended; see pidfd_open(2).
     """
 
     pid: int
@@ -59,14 +59,17 @@ class Launcher(Protocol):
     def start(self, place: int) -> Started:
         """Start a worker.
 
+        Args:
+            place: the index of the worker's record on the board.
+
         Raises:
             OSError: a process can't be started.
-            Exception: any exception of pickling the pool's initializer.
+            Exception: the pool's initializer can't be pickled.
         """
         ...
 
     def close(self) -> None:
-        """Wait for the end of the launcher's own process, if any. All workers have ended."""
+        """End the launcher's own process, if there is one. All workers must have ended."""
 
 
 class _ProcessOf:
@@ -79,7 +82,7 @@ class _ProcessOf:
         self.pidfd = Descriptor(_pidfd(self.pid))
 
     def exitcode(self) -> int | None:
-        for _ in range(10):  # another thread may have reaped it, and not noted the code yet
+        for _ in range(10):  # another thread may have reaped it, and not stored the code yet
             if self._code is not None:
                 break
             self._process.join(_REAP_SECONDS / 10)
@@ -90,13 +93,14 @@ class _ProcessOf:
 
 
 class ContextLauncher:
-    """Starts workers by a context of multiprocessing, such as spawn."""
+    """Starts workers with a context of multiprocessing, such as spawn."""
 
     def __init__(self, context: Any, plan: Plan) -> None:
         self._context, self._plan = context, plan
 
         if context.get_start_method() == "forkserver":
-            # Its server would inherit the mask of `_signals_blocked`, and all its children.
+            # Start the server now. In `start`, it would inherit the blocked signals, and so would
+            # all its children.
             forkserver.ensure_running()
 
     def start(self, place: int) -> Started:
@@ -131,11 +135,11 @@ class _Child:
 
 
 class Nursery:
-    """Starts workers by the nursery, a process that it forks first.
+    """Starts workers through the nursery, a process that it forks first.
 
     Attributes:
-        generation: how often the nursery was replaced. Another one does not know the exit codes of
-            its predecessor's workers.
+        generation: how often the nursery was replaced. A new nursery does not know the exit codes
+            of workers that an earlier one has forked.
     """
 
     def __init__(self, context: Any, plan: Plan) -> None:
@@ -170,7 +174,7 @@ class Nursery:
                         if kind != _EXITED:
                             break
                 except (ConnectionError, EOFError):
-                    # The nursery was killed. Its workers live, and the pool gets another one.
+                    # The nursery was killed. Its workers still run. Fork another nursery.
                     if not again:
                         raise
                     self._socket.close()
@@ -187,14 +191,14 @@ class Nursery:
         raise AssertionError
 
     def exitcode_of(self, pid: int) -> int | None:
-        """Return the exit code of a worker that ended; None if the nursery can't tell."""
+        """Return the exit code of a worker that has ended; None if it can't be found out."""
         with self._lock:
             while pid not in self._exits:
                 try:
                     if not select.select([self._socket], [], [], _REAP_SECONDS)[0]:
                         return None
                     self._receive()
-                except (ConnectionError, EOFError, ValueError):  # closed on either side
+                except (ConnectionError, EOFError, ValueError):  # one side has closed the socket
                     return None
             return self._exits.pop(pid)
 
@@ -210,17 +214,19 @@ class Nursery:
     def close(self) -> None:
         """End the nursery."""
         with self._lock:
-            # Other children of this process may have the socket, so closing it is not enough.
+            # Other children of this process may have inherited the socket, so closing it is not
+            # enough.
             with suppress(OSError):
                 self._socket.send(_REQUEST.pack(_END))
             self._socket.close()
         self._process.join()
-        with suppress(ValueError):  # SIGCHLD is ignored, so multiprocessing never sees it end
+        # If SIGCHLD is ignored, multiprocessing never sees the end of the process.
+        with suppress(ValueError):
             self._process.close()
 
 
 def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) -> None:
-    """Fork workers when the pool asks for them, and tell it when they ended: the nursery."""
+    """Run the nursery: fork workers when the pool asks for them, and report their exit codes."""
     ours.close()
     ignored = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -271,20 +277,20 @@ def _work_in_nursery(plan: Plan, place: int, theirs: socket.socket, interrupts: 
 
 
 def _pidfd(pid: int) -> int:
-    """Return a descriptor of a process; one that is readable at once if it was reaped already."""
+    """Return a pidfd of a process, or another readable descriptor if it was reaped already."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:
         read, write = os.pipe()
-        os.close(write)  # the end of file is readable
+        os.close(write)  # the reading end is readable at the end of file
         return read
 
 
 class _signals_blocked:  # noqa: N801 - used as a function
-    """Block signals while a process starts: it inherits the mask, and sets its own handlers first.
+    """Block signals while a process starts. The process unblocks them after it has set handlers.
 
-    In a program with one thread, no signal handler can raise an exception between the handlers of
-    `os.register_at_fork`, which would leave locks held for ever.
+    An exception of a signal handler between the handlers of `os.register_at_fork` would leave locks
+    held forever. In a program with one thread, blocked signals prevent that.
     """
 
     def __enter__(self) -> None:

@@ -1,9 +1,9 @@
-"""The file of long jobs: memory for calls for which the channel to the workers has no block.
+"""LongJobs: a memory file for calls that do not fit into the channel to the workers.
 
-Only the pool allocates and frees. A worker that has a call, or whose predecessor had it, reads the
-same place, so a call can be delivered again. The memory of a call that ended is freed, which leaves
-a hole in the file; see MADV_REMOVE in madvise(2). A call goes into the first hole that has room for
-it, because RLIMIT_FSIZE limits the offsets.
+Only the pool allocates and frees memory in the file. If a call is delivered again, the new worker
+reads it at the same offset. When a call has ended, the pool frees its memory, which leaves a hole
+in the file; see MADV_REMOVE in madvise(2). A new call is written into the first hole that is long
+enough, because RLIMIT_FSIZE limits the offsets.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from ipckit.errors import IpcError
 
 _PAGE: Final = mmap.PAGESIZE
-_WRITE_MAX: Final = 1 << 26  # bytes of one pwrite; then signal handlers run
+_WRITE_MAX: Final = 1 << 26  # bytes of one pwrite, after which signal handlers can run
 _TARGET: Final = "ProcessPool"
 
 
 class LongJobs:
-    """The file, as one process has it open.
+    """The file of long jobs, opened in one process.
 
     Args:
-        fd: the file's descriptor, which this object takes over; by default a new file.
+        fd: the file's descriptor, which this object then owns; by default a new file.
     """
 
     def __init__(self, fd: int | None = None) -> None:
         self._fd = Descriptor(new_memfd("ipckit-pool-jobs") if fd is None else fd)
         self._identity = identity(self._fd.number)
-        self._size = 0  # of the file
-        self._taken: dict[int, int] = {}  # where each call begins and ends
+        self._size = 0  # the size of the file
+        self._taken: dict[int, int] = {}  # the end of each call, by its beginning
 
     def put(self, parts: Parts) -> LongJob:
-        """Write a call, and return its place.
+        """Write a call into the file, and return the object that owns its memory.
 
         Raises:
             LimitReached: there is not enough memory.
@@ -71,9 +71,9 @@ class LongJobs:
         return job
 
     def _first_hole(self, size: int) -> int:
-        """Return where the first hole of `size` bytes or more begins, or where the calls end."""
+        """Return the offset of the first hole of at least `size` bytes, or of the end."""
         start = 0
-        # A copy, because a collection of garbage may free a call meanwhile.
+        # Use a copy, because the garbage collector may free a call during the loop.
         for begin, end in sorted(self._taken.copy().items()):
             if begin - start >= size:
                 break
@@ -110,13 +110,13 @@ class LongJobs:
 
 
 class LongJob:
-    """The memory of one call. Deleting the object frees it.
+    """The memory of one call. It is freed when the object is deleted.
 
     Args:
-        fd: the file.
-        taken: where the calls of the file begin and end.
-        offset: where the call begins.
-        size: its bytes.
+        fd: the descriptor of the file.
+        taken: the end of each call in the file, by its beginning.
+        offset: the offset of the call in the file.
+        size: the size of the call in bytes.
     """
 
     __slots__ = ("_fd", "_pid", "_taken", "offset", "size")
@@ -126,24 +126,25 @@ class LongJob:
         self._pid = os.getpid()
 
     def free(self) -> None:
-        """Free the memory; idempotent. A forked child leaves it to its parent."""
+        """Free the memory; idempotent. Does nothing in a forked child."""
         size, self.size = self.size, 0
         if size and not self._fd.closed and self._pid == os.getpid():
             whole = size + -size % _PAGE
-            # Without address space it stays allocated. A file that could not grow has none.
+            # If mmap fails because of the limit of address space, the memory stays allocated. If
+            # the file could not grow, there is no memory to free.
             with (
                 suppress(OSError, ValueError),
                 mmap.mmap(self._fd.number, whole, offset=self.offset) as memory,
             ):
                 memory.madvise(mmap.MADV_REMOVE)
-            self._taken.pop(self.offset, None)  # last: from now on another call may have the place
+            self._taken.pop(self.offset, None)  # last, because then another call may use the range
 
     def __del__(self) -> None:
         self.free()
 
 
 def _no_memory(code: int) -> IpcError:
-    """Return the exception for an errno of growing or writing the file."""
+    """Return the exception for an errno of ftruncate or pwrite on the file."""
     if code == errno.EFBIG:
         limit = soft_limit(resource.RLIMIT_FSIZE)
         message = f"the file for long arguments would exceed RLIMIT_FSIZE ({limit})"

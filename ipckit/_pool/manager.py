@@ -1,12 +1,12 @@
-"""The manager of a pool: it hands tasks out, receives results, and replaces workers that died.
+"""Manager: hand out the tasks of a pool, receive results, and replace workers that died.
 
-Threads: `submit` hands a task out itself if there is room. The manager's thread sleeps in the
-channel of results, and does everything else. The thread of `Watch` sleeps until a worker dies, and
-then wakes the manager by a message in that channel.
+There are three kinds of threads. A thread that calls `submit` hands out the task itself if there is
+room. The manager's thread waits in the channel of results, and does everything else. The thread of
+`Watch` waits until a worker dies, and then wakes the manager's thread by a message in that channel.
 
-A task is *handed out* when it is in the channel of jobs or a worker has it. Then its Future is
-running, and it can't be cancelled. So few tasks are handed out: one more than there are workers, or
-as many as the workers can do in a few milliseconds.
+A task is *handed out* when it is in the channel of jobs or a worker has taken it. Then its Future
+is running and can't be cancelled. So the manager hands out few tasks at a time: one more than there
+are workers, or as many as the workers can do in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
 
     from ipckit._pool.plan import Plan
 
-# A thread that wants to run Python code waits up to `sys.getswitchinterval`, 5 ms, for one that
-# does not pause. Workers must have work for that time.
+# The manager's thread may have to wait `sys.getswitchinterval`, 5 ms, for the GIL if another thread
+# computes. The workers must have work for that time.
 _AHEAD_SECONDS: Final = 0.006
 _AHEAD_MAX: Final = 1024
-_LOOK_SECONDS: Final = 1.0  # between two looks for deaths while tasks run
-_RETRY_SECONDS: Final = 0.05  # before the next try if a stopped process holds the channel's lock
-_RETRIES_OF_START: Final = 100  # of a worker, if there is none
-# Workers in a row that end before they run a task: by themselves, or killed while they start.
+_LOOK_SECONDS: Final = 1.0  # while tasks run, the thread waits at most this long for a message
+_RETRY_SECONDS: Final = 0.05  # before the next attempt if a stopped process holds a lock
+_RETRIES_OF_START: Final = 100  # how often to try to start a worker before the pool is broken
+# How many workers in a row may end before they run a task: by themselves, or by a signal.
 _EXITS_MAX: Final = 3
 _KILLS_MAX: Final = 20
 FOREIGN: Final = "the pool belongs to the parent process"
@@ -72,20 +72,22 @@ _WAKE: Final = RESULT_HEAD.pack(WAKE << KIND_SHIFT, 0, 0.0)
 
 
 class Manager:
-    """The manager of a pool, which does not keep the pool alive.
+    """Runs the tasks of a pool. It does not keep the pool object alive.
 
     Args:
         size: the maximum number of workers.
         context: the context of multiprocessing.
-        plan: what the pool shares with its workers.
-        retries: how often a task runs again whose worker died.
+        plan: the objects that the pool shares with its workers.
+        retries: how often a task runs again if its worker died.
         task_timeout: seconds after which a task's worker is killed, or None.
 
     Attributes:
         broken: why the pool can't work any more; "" if it can.
         closing: whether `shutdown` was called.
-        foreign: whether this process is a forked child, and the pool is its parent's.
-        pool: the pool, weakly; its end calls `abandon`.
+        foreign: whether this process is a forked child, and the pool belongs to its parent.
+        pool: a weak reference to the pool, whose callback calls `abandon`.
+        crew: the workers.
+        thread: the manager's thread.
     """
 
     def __init__(
@@ -102,22 +104,24 @@ class Manager:
         self._plan, self._retries, self._task_timeout = plan, retries, task_timeout
         self._lock = threading.RLock()  # a finalizer or signal handler may submit during a submit
         self._waiting: deque[Task | MapRun] = deque()
-        self._tasks: dict[int, Task] = {}  # those that are handed out, by their numbers
-        self._ahead = 0.0  # the seconds that they were expected to take; changes under the lock
-        self._ended = 0.0  # the part of `_ahead` that has ended since the last turn
+        self._tasks: dict[int, Task] = {}  # the tasks that are handed out, by their numbers
+        self._ahead = 0.0  # the expected seconds of all of them; changes under the lock
+        self._ended = 0.0  # the part of `_ahead` of tasks that have ended since the last turn
         self._numbers = itertools.count(1)
         self._paces = Paces()
         self._deaths: deque[Member] = deque()
         self._done = self._failed = self._died = self._bad_starts = self._failed_starts = 0
-        self._quiet = False  # whether the thread waits for `_calm` to end, not in the channel
-        self._calm: SimpleQueue[None] = SimpleQueue()  # a finalizer may put into it at any moment
-        self._stalled = False  # whether a task was not sent, although no result will come
+        self._quiet = False  # whether the thread waits for an item in `_calm`, not in the channel
+        # Wakes the idle thread. A SimpleQueue, because a finalizer may put into it at any moment.
+        self._calm: SimpleQueue[None] = SimpleQueue()
+        self._stalled = False  # whether a task was not sent, and no result will wake the thread
         self._forks = context.get_start_method() == "fork"
-        # The number of workers. With the method fork, all are started at once, from the same state
-        # of the program. With the others, there are as many as there were tasks at the same time.
+        # The number of workers to have. With the method fork, all are started at once, from the
+        # same state of the program. With other methods, it is the highest number of tasks that the
+        # pool had at one time.
         self._wanted = size if self._forks else 0
-        # Gets an item when the thread has started the first workers. Unlike an Event, it is intact
-        # after an exception of a signal handler at any moment.
+        # Gets an item when the thread has started the first workers. Unlike an Event, a SimpleQueue
+        # stays intact if a signal handler raises an exception at any moment.
         self._begun: SimpleQueue[Exception | None] = SimpleQueue()
         self.crew = Crew(size, launcher_for(context, plan), plan.board)
         self._watch = Watch(plan.board, task_timeout, self._is_busy, self._note_death)
@@ -151,7 +155,7 @@ class Manager:
         self._wake()
 
     def forked(self) -> None:
-        """In a forked child: leave everything to the parent."""
+        """Forget all tasks in a forked child, because the pool belongs to the parent."""
         self.foreign = True
         self._lock = threading.RLock()
         self.broken = FOREIGN
@@ -172,6 +176,9 @@ class Manager:
             args: its positional arguments.
             kwargs: its keyword arguments.
 
+        Returns:
+            The Future of the call.
+
         Raises:
             BrokenProcessPool: the pool can't work any more.
             RuntimeError: the pool was shut down.
@@ -179,7 +186,7 @@ class Manager:
         future: Future[Any] = Future()
         try:
             message = encode((fn, args, kwargs))
-        except Exception as exc:  # as ProcessPoolExecutor, the future gets it
+        except Exception as exc:  # the future gets it, as with ProcessPoolExecutor
             self._check_open()
             future.set_exception(exc)
             return future
@@ -214,7 +221,8 @@ class Manager:
                     return
                 item.queued = True
             waiting.append(item)
-            # Nothing is handed out if a signal handler has ended an earlier call right here.
+            # The second condition helps if an exception of a signal handler has ended an earlier
+            # call at this point: then other items wait, but no task is handed out.
             if len(waiting) == 1 or not self._tasks:
                 self._fail(self._hand_out())
             crew = self.crew
@@ -229,15 +237,18 @@ class Manager:
             raise RuntimeError(message)
 
     def _unfinished(self) -> int:
-        """Return how many tasks are handed out or wait."""
+        """Return the number of tasks that are handed out or wait."""
         waiting = sum(len(x) if isinstance(x, MapRun) else 1 for x in self._waiting)
         return len(self._tasks) + waiting
 
     def _fill(self) -> None:
-        """Start workers until there are enough. Raise an error only if there is none at all.
+        """Start workers until there are enough. The caller holds the lock.
 
-        Only the manager's thread does this: an exception of a signal handler, such as
-        KeyboardInterrupt, would lose a process that was just started. Requires the lock.
+        Only the manager's thread calls this. In the main thread, an exception of a signal handler,
+        such as KeyboardInterrupt, could lose a process that was just started.
+
+        Raises:
+            OSError: a worker can't be started, and the pool has no worker at all.
         """
         crew = self.crew
         if crew.missing:
@@ -253,7 +264,7 @@ class Manager:
     # -- handing out -------------------------------------------------------------------------------
 
     def _has_room(self, item: Task | MapRun) -> bool:
-        """Return whether to hand out another task."""
+        """Return whether to hand out another task now."""
         out, workers = len(self._tasks), self.crew.count
         if out <= workers:
             return True
@@ -263,7 +274,11 @@ class Manager:
         return out < _AHEAD_MAX and self._ahead + seconds <= _AHEAD_SECONDS * workers
 
     def _hand_out(self) -> list[tuple[Task, BaseException]]:
-        """Hand out tasks while there is room. Requires the lock. Return those that failed."""
+        """Hand out tasks while there is room. The caller holds the lock.
+
+        Returns:
+            The tasks that could not be sent, with their exceptions.
+        """
         failed: list[tuple[Task, BaseException]] = []
         waiting, self._stalled = self._waiting, False
         while waiting and self._has_room(waiting[0]):
@@ -297,7 +312,8 @@ class Manager:
     def _send(self, task: Task) -> bool:
         """Send a task to the workers. Return False if it must wait.
 
-        If a signal handler raises an exception, the task was sent, or it is forgotten.
+        If a signal handler raises an exception during this call, the task was either sent, or it is
+        forgotten.
         """
         number = next(self._numbers)
         task.number = number
@@ -331,16 +347,16 @@ class Manager:
         try:
             while not self.broken and self._turn():
                 pass
-        except BaseException as exc:  # the futures must not wait for ever
+        except BaseException as exc:  # the futures must not wait forever
             self._break(f"the pool's thread failed: {type(exc).__name__}: {exc}")
         self._end()
 
     def _turn(self) -> bool:
-        """Wait for a message, and do all that there is to do. Return whether to go on."""
+        """Wait for a message. Process all messages, deaths and tasks. Return whether to go on."""
         if self._stalled or self._failed_starts > 0:
             self._receive(_RETRY_SECONDS)
         elif self._tasks:
-            # Not without a timeout: `_wake` sends no message while a stopped process holds the
+            # Use a timeout, because `_wake` sends no message while a stopped process holds the
             # channel's lock.
             if not self._receive(_LOOK_SECONDS):
                 self._woken = False
@@ -366,7 +382,7 @@ class Manager:
         return not over and not self.broken
 
     def _be_quiet(self) -> None:
-        """Wait until there is something to do, without using the processor."""
+        """Wait for a task, a death or a shutdown, without using the processor."""
         while not self._calm.empty():
             self._calm.get()
         with self._lock:
@@ -378,7 +394,7 @@ class Manager:
         self._quiet = False
 
     def _receive(self, timeout: float | None) -> bool:
-        """Receive one message and deal with it. Return False if there is none in time."""
+        """Receive one message and process it. Return False if none arrives within the timeout."""
         try:
             message = self._take(View, timeout)
         except (WouldBlock, Timeout):
@@ -401,12 +417,12 @@ class Manager:
         self._bad_starts = 0
         task = self._tasks.pop(number, None)
         if task is None:
-            return  # it was given up
+            return  # the task was given up
         self._ended += task.seconds
         try:
             value = opened(body)
         except BaseException as exc:  # the future gets it
-            kind, value = ERROR, without_frames(exc)  # they refer to the message's memory
+            kind, value = ERROR, without_frames(exc)  # frames refer to the message's memory
         done = task.count_done(value)
         task.pace.note(seconds / done)
         self._done += done
@@ -419,11 +435,11 @@ class Manager:
                 task.fail(value)
             else:
                 task.succeed(value)
-        except BaseException:  # such as SystemExit in a callback of the future
+        except BaseException:  # for example SystemExit in a callback of the future
             _base.LOGGER.exception("exception in a callback of a task's future")
         rest = task.rest()
         if isinstance(rest, MapRun):
-            with self._lock:  # also after `shutdown`, which waits for the whole map
+            with self._lock:  # even after `shutdown`, which waits for the whole map
                 if self._cancels:
                     rest.fail(CancelledError())
                 elif not rest.queued:
@@ -431,43 +447,44 @@ class Manager:
                     self._waiting.append(rest)
 
     def _handle(self, kind: int, number: int, place: int, body: memoryview) -> None:
-        """Deal with a message that is not a result."""
+        """Process a message that is not a result."""
         member = self.crew.at(place)
         if kind == WAKE:
             self._woken = False
         elif kind == RETURNED:
             self._resume(number, bytes(body[JOB_HEAD.size :]))
         elif member is not None and kind == NOT_READY:
-            member.failed = True  # its exit breaks the pool; until then it may write its log
+            member.failed = True  # the pool breaks when the worker has written its log and exits
         elif member is not None and kind == READY:
             member.ready = True
         elif member is not None and kind == LEAVING:
             member.leaving = True
 
     def _resume(self, number: int, message: bytes) -> None:
-        """Take back the job of a worker that died, unless its task has ended.
+        """Process the job of a dead worker, which another worker has returned.
 
-        The worker's locks are free before its pidfd shows the end of the process. If it had begun
-        the task, the task goes on when the worker is buried.
+        If the dead worker had begun the task, `_bury` decides whether the task runs again.
+        Otherwise the task waits to be handed out again. The kernel frees a process's locks before
+        its pidfd shows the end, so a job can be returned before the pool knows of the death.
         """
         for member in self.crew.ended():
             self._bury(member)
         task = self._tasks.get(number)
         if task is not None:
-            with self._lock:  # `_send` has ended
+            with self._lock:  # waits for the end of `_send`, which sets `message` to None
                 task.message = message
             if not any(self._plan.board.task(each.place) == number for each in self.crew):
                 self._hand_out_again(number)
 
     def _hand_out_again(self, number: int) -> None:
-        """Let a task wait whose job was taken back."""
+        """Put a task whose job was returned at the front of the queue."""
         task = self._tasks.pop(number)
         self._ended += task.seconds
         with self._lock:
             self._waiting.appendleft(task)
 
     def _wake(self) -> None:
-        """Wake the thread. Any thread may call this, a finalizer too."""
+        """Wake the manager's thread. Can be called by any thread and by a finalizer."""
         if self.foreign:
             return
         self._calm.put(None)
@@ -486,10 +503,10 @@ class Manager:
         self._wake()
 
     def _bury(self, member: Member) -> None:
-        """Deal with the death of a worker: its task fails, or waits until its job is returned."""
+        """Handle the death of a worker. Its task fails, or waits until its job is returned."""
         if member.buried:
             return
-        for _ in range(len(self._plan.results)):  # what the worker has sent before
+        for _ in range(len(self._plan.results)):  # the worker may have sent results before
             self._receive(0)
         if member.buried:
             return
@@ -500,7 +517,7 @@ class Manager:
             code = self.crew.remove(member)
         task = self._tasks.get(number)
         if member.leaving:
-            self._wanted -= 1  # another one starts if there are tasks for it
+            self._wanted -= 1  # another worker starts if there are tasks for it
         else:
             self._died += 1
         if task is not None:
@@ -518,12 +535,13 @@ class Manager:
             self._break("a worker's initializer raised an exception")
         elif not member.leaving and not member.overdue:
             self._judge_start(member, code)
-        # The channel may have woken this worker for a job, or another one must return its job.
+        # Wake another worker: the channel may have woken the dead one for a job, or a worker must
+        # return the dead worker's job.
         with suppress(OSError):
             self._outbox.nudge()
 
     def _judge_start(self, member: Member, code: int | None) -> None:
-        """Give the pool up if worker after worker ends without a task."""
+        """Break the pool if too many workers in a row have ended before they ran a task."""
         by_itself = code is not None and code >= 0
         if not member.ready or by_itself:
             self._bad_starts += 1
@@ -532,7 +550,7 @@ class Manager:
             self._break(f"{self._bad_starts} workers in a row ended {how} before they ran a task")
 
     def _replace(self) -> None:
-        """Start the workers that are missing, if there are tasks or may be some."""
+        """Start missing workers, unless the pool closes and has no tasks."""
         try:
             with self._lock:
                 if self._tasks or self._waiting or not (self.closing or self.broken):
@@ -542,11 +560,11 @@ class Manager:
             self._failed_starts += 1
             if self._failed_starts > _RETRIES_OF_START:
                 self._break(f"no worker can be started: {exc}")
-        except Exception as exc:  # such as an error of pickling the initializer
+        except Exception as exc:  # for example, the initializer can't be pickled
             self._break(f"no worker can be started: {type(exc).__name__}: {exc}")
 
     def _give_up(self, number: int, error: BaseException) -> None:
-        """Complete the future of a task that is handed out with an exception."""
+        """Fail a task that is handed out."""
         task = self._tasks.pop(number)
         self._ended += task.seconds
         self._fail([(task, error)])
@@ -560,7 +578,11 @@ class Manager:
     # -- the end -----------------------------------------------------------------------------------
 
     def shutdown(self, *, cancel_futures: bool) -> None:
-        """Accept no more tasks, and end when all are done. Does not wait."""
+        """Accept no more tasks, and end when all are done. Do not wait for that.
+
+        Args:
+            cancel_futures: whether to cancel the tasks that are not handed out.
+        """
         cancelled: list[Call] = []
         with self._lock:
             self.closing = True
@@ -580,7 +602,7 @@ class Manager:
         self._wake()
 
     def _break(self, reason: str) -> None:
-        """Give the pool up: fail all tasks."""
+        """Mark the pool as broken, and fail all tasks."""
         with self._lock:
             self.broken = self.broken or reason
             lost = [*self._tasks.values(), *self._waiting]
@@ -594,7 +616,7 @@ class Manager:
         self._wake()
 
     def _end(self) -> None:
-        """Stop the workers, and release everything. Other threads may still call `stats`."""
+        """Stop the workers, and close all objects. Other threads may still call `stats`."""
         members = [member for member in self.crew if not member.buried]
         stops = len(members)
         if self.broken:
@@ -604,7 +626,7 @@ class Manager:
                     signal.pidfd_send_signal(member.process.pidfd.number, signal.SIGKILL)
         self._watch.close()
         while members:
-            # A process that was stopped by SIGSTOP may hold the channel's lock for any time.
+            # A process that is stopped by SIGSTOP may hold the channel's lock for any time.
             with suppress(OSError):
                 while stops:
                     self._outbox.stop(_RETRY_SECONDS)
@@ -622,7 +644,7 @@ class Manager:
             self.crew.launcher.close()
             self._outbox.close()
             self._plan.close()
-            del self._take  # it keeps the spill file open
+            del self._take  # the method keeps the spill file open
 
     # -- stats -------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""The messages between a pool and its workers.
+"""The format of the messages between a pool and its workers.
 
-Each begins with a word: the task's number in the low 56 bits, and the kind in the high 8. A result
-also has the index of the worker and the seconds that the task took. Then follows a pickle or a
-frame; see `ipckit._process_queue.pickling`.
+Each message begins with a 64-bit word: the task's number in the low 56 bits, and the kind of the
+message in the high 8 bits. A message of a worker then has the worker's place and the seconds that
+the task took. A pickle or a frame follows; see `ipckit._process_queue.pickling`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ REFERENCE: Final = struct.Struct("=QQ")  # the offset and size of a long job in 
 
 # The kinds of messages to a worker.
 CALL: Final = 0  # a function and its arguments
-LONG_CALL: Final = 1  # the place of a function and its arguments in the file of long jobs
-STOP: Final = 2  # the worker that receives it exits
-NUDGE: Final = 3  # nothing; it wakes a worker, which looks for other messages
+LONG_CALL: Final = 1  # a reference to a function and its arguments in the file of long jobs
+STOP: Final = 2  # the worker that receives this message exits
+NUDGE: Final = 3  # wakes a worker, which then looks for other messages
 
-# The kinds of messages of a worker.
+# The kinds of messages from a worker.
 VALUE: Final = 0  # the task's result
 ERROR: Final = 1  # the task's exception
-RETURNED: Final = 2  # a job that a dead worker had; the message contains the job
+RETURNED: Final = 2  # the job of a dead worker, which the message contains
 READY: Final = 3  # the worker has started
 NOT_READY: Final = 4  # the worker's initializer raised an exception
-LEAVING: Final = 5  # the worker has run as many tasks as it may, and exits
-WAKE: Final = 6  # from the pool to its own thread
+LEAVING: Final = 5  # the worker has run its maximum number of tasks, and exits
+WAKE: Final = 6  # from the pool to the manager's thread
 
 
 def joined(head: bytes, value: object) -> bytes | Parts:
-    """Return the message of a head and an object, as bytes or as parts to be copied in a row.
+    """Return a message with a head and a pickled object, as bytes or as parts to be joined.
 
     Raises:
-        Exception: any exception of pickling the object.
+        Exception: the object can't be pickled.
     """
     kind = type(value)
     if kind in PLAIN and (kind not in SIZED or len(value) < LARGE):  # type: ignore[arg-type]
@@ -54,11 +54,11 @@ def joined(head: bytes, value: object) -> bytes | Parts:
 
 
 def opened(body: memoryview) -> Any:
-    """Return the object in a message, given the bytes behind the head.
+    """Return the object in a message, given the bytes after the head.
 
     Raises:
-        Exception: any exception of unpickling the object.
+        Exception: the object can't be unpickled.
     """
-    if body[0] == _PICKLE_BYTE:  # the usual case, without another call
+    if body[0] == _PICKLE_BYTE:  # the usual case, without the cost of another function call
         return loads(body)  # noqa: S301 - a pool and its workers trust each other
     return decode(body)

@@ -1,4 +1,4 @@
-"""What the pool sends to its workers: jobs, and the messages that stop or wake them."""
+"""Outbox: send jobs to the workers of a pool, and messages that stop or wake them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """Sends messages to the workers, without waiting.
+    """Sends messages to the workers. Only `stop` can wait.
 
     Args:
-        plan: what the pool shares with its workers.
+        plan: the objects that the pool shares with its workers.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._send_one = plan.jobs._send_one  # noqa: SLF001 - it tells whether it has sent
-        # A job that has no block goes to the file of long jobs, so this spill file stays empty.
+        self._send_one = plan.jobs._send_one  # noqa: SLF001 - its `progress` shows what was sent
+        # A job without a block goes to the file of long jobs, so this spill file stays empty.
         self._spill = Spill(plan.jobs)
 
     def send(self, task: Task, number: int, progress: list[int]) -> None:
@@ -33,7 +33,8 @@ class Outbox:
         Args:
             task: the task.
             number: the number of the job.
-            progress: a list of one 0. A signal handler can raise an exception at any moment.
+            progress: the list [0]. Its item tells whether the job was sent, even if a signal
+                handler raises an exception.
 
         Raises:
             WouldBlock: the channel is full, or a stopped process holds its lock.
@@ -56,17 +57,21 @@ class Outbox:
         self._send_one(head + REFERENCE.pack(task.long_job.offset, task.long_job.size), 0, progress)
 
     def ring(self, count: int) -> None:
-        """Wake up to `count` idle workers, after messages to them were sent."""
+        """Wake up to `count` workers that wait for their bells, after messages were sent."""
         for place in self._plan.board.wake_sleepers(count):
             self._plan.bells[place].ring()
 
     def nudge(self) -> None:
-        """Wake a worker, which looks for a job that another one must return."""
+        """Wake a worker, so that it looks for a job of a dead worker and returns it."""
         self._plan.jobs.send(JOB_HEAD.pack(NUDGE << KIND_SHIFT), timeout=0)
         self.ring(1)
 
     def stop(self, timeout: float) -> None:
-        """Let the worker exit that receives this message."""
+        """Send a message that makes one worker exit.
+
+        Args:
+            timeout: seconds to wait for room in the channel.
+        """
         self._plan.jobs.send(JOB_HEAD.pack(STOP << KIND_SHIFT), timeout=timeout)
 
     def close(self) -> None:

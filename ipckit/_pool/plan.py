@@ -1,4 +1,4 @@
-"""What a worker process needs: the channels, the shared memory and the pool's options."""
+"""Plan: the channels, shared memory and options that a pool shares with its workers."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ from ipckit._process_queue.spill import QuietChannel, Spill
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SIZE: Final = 1 << 22  # bytes for messages of more than 4 KiB, and as much for shorter ones
-_CAPACITY: Final = 1 << 12  # messages; more than the pool ever hands out
+_SIZE: Final = 1 << 22  # bytes for messages above 4 KiB; shorter ones have as much of their own
+_CAPACITY: Final = 1 << 12  # in messages, more than the pool ever hands out
 
 
 class Plan:
-    """What the pool and its workers share. A forked worker inherits it; another one unpickles it.
+    """The objects that a pool and its workers share.
+
+    A forked worker inherits the plan. With other start methods, a worker unpickles it.
 
     Args:
         places: the maximum number of workers.
         initializer: called in each worker before its first task, or None.
-        initargs: its arguments.
+        initargs: the arguments of the initializer.
         max_tasks: the number of tasks after which a worker exits, or None.
 
     Attributes:
-        jobs: the channel to the workers. A worker takes a job and acknowledges it when its result
-            is sent; if it dies before, another worker gets the job.
+        jobs: the channel to the workers. A worker takes a job, and acknowledges it after it has
+            sent the result. If it dies before that, another worker gets the job.
         results: the channel to the pool.
-        spill: memory for results for which `results` has no block.
-        long_jobs: memory for jobs for which `jobs` has no block.
-        board: where workers note what they run.
-        bells: they wake idle workers. Another start method than fork passes only the worker's own.
+        spill: memory for results that do not fit into `results`.
+        long_jobs: memory for jobs that do not fit into `jobs`.
+        board: the board on which workers record the tasks that they run.
+        bells: the bells that wake idle workers. With start methods other than fork, a worker gets
+            only its own bell.
         pool: the process id and token of the pool's process.
-        mask: the signals that its thread blocked when the pool was started. Workers block them too.
+        mask: the signals that the thread which started the pool has blocked. Workers block them
+            too.
     """
 
     def __init__(
@@ -51,8 +55,8 @@ class Plan:
         self.initializer, self.initargs, self.max_tasks = initializer, initargs, max_tasks
         self.pool = os.getpid(), token()
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        # Without spinning: a round trip takes 70 us with it or without on an idle machine, and 4
-        # times as long with it if other processes need the processors.
+        # Do not spin. On an idle machine, a round trip takes 70 us in both cases. If other
+        # processes need the processors, spinning makes it 4 times as long.
         self.jobs = QuietChannel.anonymous(capacity=_CAPACITY, size=_SIZE, spin=0)
         self.results = QuietChannel.anonymous(
             capacity=_CAPACITY, size=_SIZE, spin=0, peer_gone="wait"
@@ -63,7 +67,7 @@ class Plan:
         self.bells = [Bell() for _ in range(places)]
 
     def close(self) -> None:
-        """Close all of it in this process; idempotent."""
+        """Close all objects in this process; idempotent."""
         self.jobs.close()
         self.results.close()
         self.spill.close()

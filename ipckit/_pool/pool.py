@@ -1,4 +1,4 @@
-"""`ProcessPool`: an executor in the place of ProcessPoolExecutor, whose workers can be killed."""
+"""`ProcessPool`: an executor that replaces ProcessPoolExecutor, and continues if a worker dies."""
 
 from __future__ import annotations
 
@@ -30,46 +30,45 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# Each worker is a peer of the channels, and so is this process.
+# A channel has a limited number of peers. Each worker is one, and this process needs some too.
 _WORKERS_MAX: Final = native.CHANNEL_PEERS - 6
 
 
 @public("ipckit.pool")
 class ProcessPool(Executor):
-    """A pool of worker processes, in the place of `concurrent.futures.ProcessPoolExecutor`.
+    """A pool of worker processes, which replaces `concurrent.futures.ProcessPoolExecutor`.
 
-    It has the same methods and the same start methods. The differences:
+    It has the same methods and the same start methods. The differences are:
 
-    - A worker that dies fails only the task that it was running, with `WorkerDied`; or the task
-      runs again (`retries`). The pool replaces the worker and goes on.
+    - If a worker dies, only the task that it was running fails, with `WorkerDied`. With `retries`,
+      the task runs again. The pool replaces the worker and continues.
     - A task that runs longer than `task_timeout` fails with `Timeout`, and its worker is replaced.
-    - Tasks and results travel through shared memory, which takes a fraction of the time. Arrays of
-      16 KiB or more are not pickled.
-    - An argument or a result that can't be pickled fails its own task, whatever happens.
+    - Tasks and results are sent through shared memory, which takes a fraction of the time. Arrays
+      of 16 KiB or more are not pickled.
+    - If an argument or a result can't be pickled, only its own task fails.
 
-    Functions, arguments and results are pickled, so all of them must be importable by a worker, as
-    with ProcessPoolExecutor. `submit` pickles at once; large arrays are copied when the task is
-    handed out, so don't change them before.
+    Functions, arguments and results are pickled, so a worker must be able to import their
+    definitions, as with ProcessPoolExecutor. `submit` pickles at once, but copies large arrays only
+    when the task is handed out. Do not change them before that.
 
     Args:
         max_workers: the maximum number of workers, 1 to 250; by default the number of processors
             that this process may use.
-        mp_context: how workers start: a context of multiprocessing or the name of a start method,
-            such as "spawn". By default that of multiprocessing; "spawn" with
-            `max_tasks_per_child`.
-        initializer: called in each worker before its first task. If it raises an exception, the
-            pool is broken: each task gets `BrokenProcessPool`.
-        initargs: its arguments.
+        mp_context: a context of multiprocessing, or the name of a start method, such as "spawn".
+            The default is the default of multiprocessing, or "spawn" with `max_tasks_per_child`.
+        initializer: a function that each worker calls before its first task. If it raises an
+            exception, the pool is broken, and each task gets `BrokenProcessPool`.
+        initargs: the arguments of the initializer.
         max_tasks_per_child: the number of tasks after which a worker is replaced, 1 or more; None
-            (default) for no limit. Not with the start method "fork".
-        retries: how often a task runs again if its worker died, 0 or more; 0 by default. Only for
-            tasks that may run twice: a worker can die when most of the work is done.
+            (default) for no limit. Not possible with the start method "fork".
+        retries: how often a task runs again if its worker died, 0 or more; 0 by default. Use it
+            only for tasks that may run twice, because a worker can die after most of the work.
         task_timeout: the maximum seconds that one task may run, more than 0; None (default) for no
             limit. For `map` with `chunksize`, a task is a chunk.
 
     Raises:
-        InvalidArgument: a number is out of range; it is a ValueError too.
-        TypeError: `initializer` is not callable, or a number is not a number.
+        InvalidArgument: a number is out of range. The exception is a ValueError too.
+        TypeError: `initializer` is not callable, or a number has the wrong type.
         ValueError: there is no start method of that name.
 
     >>> from ipckit.pool import ProcessPool
@@ -114,12 +113,12 @@ class ProcessPool(Executor):
         self._start_lock = threading.RLock()
         self._closed = False
         self._manager: Manager | None = None
-        self._pid = 0  # the process that has started it
+        self._pid = 0  # the process that has started the pool; 0 before the first task
 
     # -- tasks -------------------------------------------------------------------------------------
 
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
-        """Run a call in a worker. Returns at once.
+        """Run a call in a worker, and return its Future at once.
 
         Args:
             fn: the function.
@@ -127,16 +126,16 @@ class ProcessPool(Executor):
             kwargs: its keyword arguments.
 
         Returns:
-            The Future of the call. Besides what the function raises, its exception is `WorkerDied`
-            if the worker died, `Timeout` after `task_timeout`, `LimitReached` if there is no memory
-            for the arguments, or any exception of pickling.
+            The Future of the call. Its exception is the exception of the function; `WorkerDied` if
+            the worker died; `Timeout` after `task_timeout`; `LimitReached` if there is no memory
+            for the arguments; or an exception of pickling.
 
         Raises:
-            BrokenProcessPool: the pool can't work any more: the initializer raised an exception, or
-                no worker can be started.
+            BrokenProcessPool: the pool can't work any more, because the initializer raised an
+                exception, or because no worker can be started.
             RuntimeError: the pool was shut down, or the interpreter exits.
-            OSError: the first worker can't be started, with the start method fork. With the others,
-                the pool is broken after 5 seconds of attempts.
+            OSError: with the start method fork, the first worker can't be started. With other
+                methods, the pool tries for 5 seconds, and is then broken.
         """
         return self._started().submit(fn, args, kwargs)
 
@@ -153,16 +152,24 @@ class ProcessPool(Executor):
         Args:
             fn: a function that takes as many arguments as there are iterables.
             iterables: the arguments. They are read at once, unless `buffersize` is given.
-            timeout: the seconds until all results must be there, counted from this call; None for
-                no limit.
-            chunksize: how many calls are one task, 1 or more; 1 by default.
+            timeout: the seconds within which all results must arrive, counted from this call; None
+                (default) for no limit.
+            chunksize: how many calls are one task, 1 or more. With the default of 1, the pool
+                chooses how many short calls it sends together.
             buffersize: the maximum number of tasks whose results were not read yet, 1 or more. The
-                iterables are read as the results are; None (default) reads them at once.
+                iterables are then read while the results are read. None (default) reads them at
+                once.
+
+        Returns:
+            An iterator over the results, in the order of the arguments. Its ``next`` raises
+            TimeoutError if a result has not arrived in time, or the exception of a call, which can
+            be any exception of a Future of `submit`.
 
         Raises:
             ValueError: `chunksize` or `buffersize` is less than 1.
-            TimeoutError: from the iterator: a result was not there in time.
-            Exception: from the iterator: as from the Future of `submit`.
+            BrokenProcessPool: see `submit`.
+            RuntimeError: see `submit`.
+            OSError: see `submit`.
         """
         if int_argument("chunksize", chunksize) < 1:
             message = "chunksize must be >= 1."
@@ -179,7 +186,7 @@ class ProcessPool(Executor):
         return _results(run, deadline, _Refill(self, run, calls, buffersize * chunksize // 2))
 
     def stats(self) -> PoolStats:
-        """Return how many tasks are done, wait and run, and what each worker does.
+        """Return the numbers of done, waiting and running tasks, and the task of each worker.
 
         >>> from ipckit.pool import ProcessPool
         >>> with ProcessPool(1, mp_context="fork") as pool:
@@ -199,8 +206,9 @@ class ProcessPool(Executor):
         """Accept no more tasks, and end the workers when all tasks are done; idempotent.
 
         Args:
-            wait: whether to wait for that; True by default.
-            cancel_futures: whether to cancel the tasks that are not handed out yet.
+            wait: whether to wait until the workers have ended; True by default.
+            cancel_futures: whether to cancel the tasks that are not handed out yet; False by
+                default.
         """
         if self._is_foreign():
             return
@@ -214,7 +222,7 @@ class ProcessPool(Executor):
             manager.thread.join()
 
     def _started(self) -> Manager:
-        """Return the manager, which the first task starts."""
+        """Return the manager. Start it if this is the first task."""
         manager = self._manager
         if _Exit.begun:
             message = "cannot schedule new futures after interpreter shutdown"
@@ -232,10 +240,10 @@ class ProcessPool(Executor):
             return self._manager
 
     def _is_foreign(self) -> bool:
-        """Return whether this process is a forked child, and the pool is its parent's.
+        """Return whether this process is a forked child, and the pool belongs to its parent.
 
-        A worker was forked while the pool started. If a task could start the pool again, each
-        worker would have workers, and so would they.
+        A forked worker has a copy of the pool that is not started. If a task could start that copy,
+        each worker would have workers of its own, and these too.
         """
         return self._pid not in {0, os.getpid()}
 
@@ -252,24 +260,24 @@ class ProcessPool(Executor):
         try:
             _Exit.managers.add(manager)
             manager.start()
-        except BaseException:  # such as KeyboardInterrupt
+        except BaseException:  # also KeyboardInterrupt
             _Exit.managers.discard(manager)
             manager.abandon()
             raise
-        # The callback does not keep the pool alive, and the manager outlives it until all is done.
+        # The callback does not keep the pool alive. The manager ends after all tasks are done.
         manager.pool = weakref.ref(self, lambda _: manager.abandon())
         return manager
 
 
 class _Refill:
-    """Adds calls to a map with a `buffersize` when results were read. Keeps the pool alive.
+    """Adds calls to a map with a `buffersize` after results were read. Keeps the pool alive.
 
     Args:
         pool: the pool.
         run: the map.
-        calls: the calls that were not read yet.
-        half: half of the buffer, in calls. Short calls are added when it is empty, because they are
-            sent together.
+        calls: an iterator over the calls that were not added yet.
+        half: half of the buffer, in calls. Short calls are added when so many results were read,
+            because they are sent together.
     """
 
     def __init__(
@@ -279,23 +287,23 @@ class _Refill:
         self._read = 0
 
     def __call__(self, count: int) -> None:
-        """Note that results were read."""
+        """Count results that were read, and add calls if it is time."""
         self._read += count
         if self._read >= self._half or not self._run.is_short():
             count, self._read = self._read, 0
             if self._run.add(self._calls, count):
-                self._pool._started().extend(self._run)  # noqa: SLF001 - of this module
+                self._pool._started().extend(self._run)  # noqa: SLF001 - a class of this module
 
 
 def _results(
     run: MapRun, deadline: float | None, extend: Callable[[int], None] | None
 ) -> Iterator[Any]:
-    """Yield the results of a map in order. No variable keeps one: it may be large.
+    """Yield the results of a map in order. Keep no reference to a result, which may be large.
 
     Args:
         run: the map.
-        deadline: until when each result must be there, or None.
-        extend: called to add as many calls as were read; or None.
+        deadline: the moment until which each result must arrive, on the monotonic clock; or None.
+        extend: called with the number of results that were read, to add as many calls; or None.
     """
     start = 0
     try:
@@ -339,7 +347,7 @@ def _at_least(least: int, name: str, value: int) -> int:
 
 
 class _Exit:
-    """The end of the interpreter, which waits for the tasks of all pools."""
+    """Makes the interpreter wait for the tasks of all pools before it exits."""
 
     begun = False
     managers: Final[weakref.WeakSet[Manager]] = weakref.WeakSet()
@@ -354,5 +362,6 @@ class _Exit:
             manager.thread.join()
 
 
-# As concurrent.futures does it: before the interpreter joins the threads that are not daemons.
+# concurrent.futures does the same. These functions run before the interpreter joins the threads
+# that are not daemons.
 threading._register_atexit(_Exit.run)  # type: ignore[attr-defined] # noqa: SLF001

@@ -1,4 +1,4 @@
-"""How a worker sends an exception: with its traceback as text, as ProcessPoolExecutor does."""
+"""Prepare exceptions for pickling: with the traceback as text, like ProcessPoolExecutor."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def without_frames(exc: BaseException) -> BaseException:
 
 
 def replacement(exc: BaseException, reason: BaseException) -> RuntimeError:
-    """Return an exception in the place of one that can't be pickled, with its traceback."""
+    """Return a RuntimeError that replaces an exception which can't be pickled, with its traceback.
+
+    Args:
+        exc: the exception of the task.
+        reason: the exception of pickling it.
+    """
     error = RuntimeError(f"{type(exc).__name__}, which can't be pickled: {reason!r}")
     return error.with_traceback(exc.__traceback__)

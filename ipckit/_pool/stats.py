@@ -1,4 +1,4 @@
-"""`PoolStats` and `WorkerStats`, what `ProcessPool.stats` returns."""
+"""`PoolStats` and `WorkerStats`: the results of `ProcessPool.stats`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class WorkerStats:
     """The state of one worker process.
 
     Attributes:
-        pid: its process id.
-        task: the function that it runs, shortened; "" if it is idle or starting.
-        seconds: since when it runs the task; 0.0 if it runs none.
+        pid: the process id of the worker.
+        task: the name of the function that it runs, shortened; "" if it is idle or starting.
+        seconds: for how many seconds it has run the task; 0.0 if it runs none.
         done: the number of tasks that it has ended.
 
     Example:
@@ -42,14 +42,14 @@ class PoolStats:
     """The state of a pool.
 
     Attributes:
-        done: the number of tasks that ended: with a result, with an exception, or because they were
-            given up.
-        failed: how many of these ended with an exception.
-        waiting: the number of tasks that wait, including those that were cancelled.
+        done: the number of tasks that have ended: with a result, with an exception, or because the
+            pool has given them up.
+        failed: the number of these tasks that ended with an exception.
+        waiting: the number of tasks that wait, including cancelled ones.
         running: the number of tasks that workers run now.
-        died: the number of workers that died and were replaced, including those of tasks that ran
-            too long.
-        workers: the workers.
+        died: the number of workers that died, including those that were killed because of
+            `task_timeout`.
+        workers: the state of each worker.
 
     Example:
         >>> from ipckit.pool import ProcessPool

@@ -1,4 +1,4 @@
-"""One task of a pool, and what the pool knows of its function."""
+"""Task, Call and Pace: the tasks of a pool, and how long the calls of their functions take."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ipckit._pool.long_jobs import LongJob
     from ipckit._process_queue.pickling import Parts
 
-_UNKNOWN_SECONDS: Final = 1.0  # until the first call of a function has ended
-_WEIGHT: Final = 0.25  # of the last call in the average
+_UNKNOWN_SECONDS: Final = 1.0  # the assumption before the first call of a function has ended
+_WEIGHT: Final = 0.25  # the weight of the last call in the average
 _FUNCTIONS_MAX: Final = 1000
 
 
@@ -32,7 +32,7 @@ class Pace:
         self.seconds = _UNKNOWN_SECONDS
 
     def note(self, seconds: float) -> None:
-        """Add a call. A longer one than the average counts at once."""
+        """Add the duration of a call. If it is longer than the average, it replaces the average."""
         if seconds > self.seconds or self.seconds == _UNKNOWN_SECONDS:
             self.seconds = seconds
         else:
@@ -40,7 +40,7 @@ class Pace:
 
 
 class Paces:
-    """The paces of the functions that a pool was given."""
+    """The paces of all functions that a pool has run."""
 
     def __init__(self) -> None:
         self._by_function: dict[object, Pace] = {}
@@ -57,7 +57,7 @@ class Paces:
 
 
 def _key_of(fn: object) -> object:
-    """Return what stands for a function: itself if it keeps no other objects alive."""
+    """Return a key for a function: the function, or its type if it keeps other objects alive."""
     if isinstance(fn, MethodType):
         fn = fn.__func__
     if type(fn) is FunctionType:
@@ -68,22 +68,23 @@ def _key_of(fn: object) -> object:
 
 
 class Task(ABC):
-    """What is handed out to a worker as one job.
+    """One or more calls of a function, which are sent to a worker as one job.
 
     Args:
         fn: the function, for messages to users.
         pace: the pace of the function.
-        message: the call as it is sent, without its head.
-        calls: how many calls of the function it has.
+        message: the pickled call, without the head of the message.
+        calls: how many calls of the function the task has.
 
     Attributes:
-        fn: as the argument.
-        pace: as the argument.
-        message: as the argument; None from when it is sent until its job is taken back.
-        number: identifies the job; 0 until it is handed out. A job that is sent again has another.
-        long_job: its memory, if the channel had no block for it.
-        seconds: how long it is expected to take.
-        deaths: how many workers have died while they ran it.
+        fn: the function.
+        pace: the pace of the function.
+        message: the pickled call. None while the job is handed out.
+        number: the number of the job; 0 before it is handed out. It changes if the job is sent
+            again.
+        long_job: the memory of the call, if it does not fit into the channel.
+        seconds: how long the task is expected to take.
+        deaths: how many workers have died while they ran the task.
     """
 
     __slots__ = ("deaths", "fn", "long_job", "message", "number", "pace", "seconds")
@@ -99,23 +100,23 @@ class Task(ABC):
 
     @abstractmethod
     def begin(self) -> bool:
-        """Return whether to hand it out: it was not cancelled. Called once."""
+        """Return whether to hand out the task, because it was not cancelled. Called once."""
 
     @abstractmethod
     def succeed(self, value: Any) -> None:
-        """Give it its result."""
+        """Set the result of the task."""
 
     @abstractmethod
     def fail(self, error: BaseException) -> None:
-        """Give it its exception."""
+        """Set the exception of the task."""
 
     def count_done(self, value: Any) -> int:
-        """Return how many calls ran, given the result or exception."""
+        """Return how many calls have run, given the result or exception."""
         del value
         return 1
 
     def rest(self) -> object:
-        """Return what is to be handed out after it has ended, if there is anything."""
+        """Return a map whose other calls must be handed out after this task has ended, or None."""
         return None
 
 
@@ -126,7 +127,7 @@ class Call(Task):
         future: its Future.
         fn: the function.
         pace: the pace of the function.
-        message: the call as it is sent.
+        message: the pickled call.
     """
 
     __slots__ = ("future",)
@@ -140,7 +141,7 @@ class Call(Task):
         self.seconds = pace.seconds
 
     def begin(self) -> bool:
-        """Return whether the future was not cancelled, and let it run."""
+        """Mark the future as running. Return False if it was cancelled."""
         try:
             return self.future.set_running_or_notify_cancel()
         except (InvalidStateError, RuntimeError):  # the user has completed it
@@ -148,7 +149,7 @@ class Call(Task):
 
     def succeed(self, value: Any) -> None:
         """Complete the future with a result."""
-        try:  # noqa: SIM105 - `suppress` takes as long as the rest
+        try:  # noqa: SIM105 - `suppress` would take as long as the rest of the method
             self.future.set_result(value)
         except InvalidStateError:  # the user has completed it
             pass
@@ -159,5 +160,5 @@ class Call(Task):
             self.future.set_exception(error)
         except InvalidStateError:
             pass
-        except BaseException:  # a Future logs only an Exception of a callback
+        except BaseException:  # raised by a callback; the Future logs only an Exception itself
             _base.LOGGER.exception("exception calling callback for %r", self.future)

@@ -1,4 +1,4 @@
-"""The thread that watches the worker processes: it notices deaths, and kills at the time limit."""
+"""Watch: a thread that notices the deaths of workers, and kills workers with overdue tasks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ _LOOK_SECONDS: float = 3600.0  # the longest sleep: poll(2) takes an int of mill
 
 
 class Watch:
-    """Watches processes until it is closed. It sleeps in poll(2), without a timeout if possible.
+    """Watches worker processes until it is closed.
+
+    The thread sleeps in poll(2), without a timeout if there is no task with a time limit.
 
     Args:
-        board: where workers note what they run.
+        board: the board on which workers record the tasks that they run.
         task_timeout: seconds after which a worker is killed because of its task, or None.
         is_busy: returns whether tasks are handed out.
-        on_death: called when a worker has ended, in the thread.
+        on_death: called in the thread when a worker has ended.
     """
 
     def __init__(
@@ -41,9 +43,9 @@ class Watch:
     ) -> None:
         self._board, self._task_timeout = board, task_timeout
         self._is_busy, self._on_death = is_busy, on_death
-        self._members: dict[int, Member] = {}  # by the number of the pidfd
+        self._members: dict[int, Member] = {}  # the watched workers, by their pidfds
         self._closing = False
-        self._timed = False  # whether the thread will look at the board
+        self._timed = False  # whether the thread will check the board
         try:
             self._bell = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         except OSError as exc:
@@ -60,7 +62,7 @@ class Watch:
         self._ring()
 
     def task_began(self) -> None:
-        """Look at the board from now on, if tasks have a time limit."""
+        """Check the board from now on, if tasks have a time limit."""
         if self._task_timeout is not None and not self._timed:
             self._timed = True
             self._ring()
@@ -92,17 +94,21 @@ class Watch:
                     self._on_death(self._members.pop(fd))
 
     def _kill_overdue(self) -> float | None:
-        """Kill the workers whose tasks run too long. Return the seconds until the next look."""
+        """Kill the workers whose tasks run too long.
+
+        Returns:
+            The seconds until the next check; None if no check is needed.
+        """
         limit = self._task_timeout
         if limit is None:
             return None
-        # Cleared before the pool is asked, so that a task that begins meanwhile rings the bell.
+        # Clear it before `_is_busy`, so that a task that begins in between rings the bell.
         self._timed = False
         if not self._is_busy():
             return None
         self._timed = True
         now = time.monotonic()
-        rest = min(limit, _LOOK_SECONDS)  # a task that begins later is not overdue before that
+        rest = min(limit, _LOOK_SECONDS)  # a task that begins now is not overdue before that
         for member in tuple(self._members.values()):
             task = self._board.task(member.place)
             if not task or member.overdue == task:

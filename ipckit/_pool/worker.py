@@ -1,4 +1,4 @@
-"""The worker: a process that takes jobs from the pool's channel, and sends the results."""
+"""Worker: the code of a worker process, which takes jobs from the pool and sends the results."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ if TYPE_CHECKING:
     from ipckit._pool.bell import Bell
     from ipckit._pool.plan import Plan
 
-QUIET_SECONDS: Final = 1.0  # after which an idle process stops waiting in a channel
+QUIET_SECONDS: Final = 1.0  # after this time, an idle process no longer waits in a channel
 _HEAD: Final = JOB_HEAD.size
 
 
 class Worker:
-    """One worker process, while it runs.
+    """The worker of this process.
 
     Args:
-        plan: what the pool shares with it.
-        place: its place on the board.
-        bell: its bell.
+        plan: the objects that the pool shares with its workers.
+        place: the index of this worker's record on the board.
+        bell: the bell of this worker.
     """
 
     def __init__(self, plan: Plan, place: int, bell: Bell) -> None:
@@ -64,7 +64,7 @@ class Worker:
         self._spill_file = identity(plan.spill.file.fd)
 
     def run(self) -> None:
-        """Run the initializer, then jobs until the pool needs no worker or is gone."""
+        """Run the initializer, and then jobs until the pool stops this worker or is gone."""
         self._handle_interrupts()
         _end_with(*self._plan.pool)
         if not self._initialize():
@@ -86,7 +86,7 @@ class Worker:
                 delivery.ack()
                 continue
             if delivery.redelivered:
-                # Only the pool knows whether the worker that had the job had begun it.
+                # Only the pool knows whether the dead worker that had this job had begun it.
                 self._send([RESULT_HEAD.pack(_word(RETURNED, task), place, 0.0), memory])
                 delivery.ack()
                 continue
@@ -97,14 +97,14 @@ class Worker:
             delivery.ack()
             del delivery, memory
             if board.is_condemned(place, task):
-                os._exit(0)  # the pool was about to kill this process because of the task
+                os._exit(0)  # the pool is about to kill this process because of the task
             self._tasks += 1
             if max_tasks is not None and self._tasks >= max_tasks:
                 self._send(RESULT_HEAD.pack(_word(LEAVING, 0), place, 0.0))
                 return
 
     def _next_job(self) -> Delivery:
-        """Take the next job. Wait for it in the channel first, then at the bell."""
+        """Take the next job. Wait for it in the channel for a second, then for the bell."""
         jobs, board, place = self._plan.jobs, self._plan.board, self._place
         wait: float | None = QUIET_SECONDS
         while True:
@@ -140,7 +140,7 @@ class Worker:
                 return self._success(head, value)
             finally:
                 self._in_task = False
-        except BaseException as exc:  # whatever the task raised, the pool gets it
+        except BaseException as exc:  # the pool gets every exception of the task
             return self._failure(task, exc, began)
 
     @staticmethod
@@ -163,7 +163,7 @@ class Worker:
             return joined(head, with_traceback(replacement(exc, second)))
 
     def _send(self, message: bytes | list[Buffer]) -> None:
-        """Send a message to the pool, in the channel or in the spill file."""
+        """Send a message to the pool, in the channel or, if it does not fit, in the spill file."""
         results, spill = self._plan.results, self._plan.spill
         if isinstance(message, bytes):
             if len(message) <= native.INLINE_MAX:
@@ -185,7 +185,11 @@ class Worker:
             piece.send(None)
 
     def _check_spill(self) -> None:
-        """Refuse to write to a descriptor that a task has closed: another file may have it now."""
+        """Check that no task has closed the spill file, whose number another file may have now.
+
+        Raises:
+            ClosedHandle: a task has closed it.
+        """
         try:
             intact = identity(self._plan.spill.file.fd) == self._spill_file
         except OSError:
@@ -201,17 +205,17 @@ class Worker:
         if self._plan.initializer is not None:
             try:
                 self._plan.initializer(*self._plan.initargs)
-            except BaseException:  # as ProcessPoolExecutor
+            except BaseException:  # ProcessPoolExecutor logs it in the same way
                 _base.LOGGER.critical("Exception in initializer:", exc_info=True)
                 kind = NOT_READY
         self._send(RESULT_HEAD.pack(_word(kind, 0), self._place, 0.0))
         return kind == READY
 
     def _handle_interrupts(self) -> None:
-        """Let Ctrl-C end a task with KeyboardInterrupt, and do nothing else.
+        """Make SIGINT raise KeyboardInterrupt in a task, and have no effect between tasks.
 
-        The terminal sends SIGINT to the workers too. Between tasks, it is the pool's process that
-        decides how to go on.
+        On Ctrl-C, the terminal sends SIGINT to the workers too. Between tasks, the pool's process
+        decides how to continue.
         """
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._interrupted)
@@ -220,7 +224,7 @@ class Worker:
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if self._in_task:
-            self._in_task = False  # once for each task: the next lines handle the exception
+            self._in_task = False  # only once for each task, because `_outcome` handles it
             raise KeyboardInterrupt
 
 
@@ -231,8 +235,12 @@ def _word(kind: int, task: int) -> int:
 def _end_with(pid: int, token: int) -> None:
     """Start a thread that ends this process when the pool's process has died.
 
-    A worker that waits would notice it by the channel, but not one that runs a task. The thread
-    sleeps in poll(2); see pidfd_open(2).
+    A worker that waits in the channel notices the death itself, but a worker that runs a task does
+    not. The thread sleeps in poll(2); see pidfd_open(2).
+
+    Args:
+        pid: the process id of the pool's process.
+        token: its token, in case another process has got its process id.
     """
     try:
         pidfd = os.pidfd_open(pid)
