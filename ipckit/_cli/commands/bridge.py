@@ -57,7 +57,7 @@ def _usage(message: str) -> click.UsageError:
 @click.option("--send", "direction", flag_value="send", help="FROM is the channel or topic.")
 @click.option("--receive", "direction", flag_value="receive", help="TO is the channel or topic.")
 @click.option("--config", type=_FILE, metavar="FILE", help="Run the bridges of a TOML file.")
-@click.option("--creds", "credentials", type=_FILE, metavar="FILE", help="Credentials of NATS.")
+@click.option("--creds", "credentials", type=_FILE, metavar="FILE", help="NATS credentials.")
 @click.option("--tls-ca", type=_FILE, metavar="FILE", help="Authorities to trust, as PEM.")
 @click.option("--tls-cert", type=_FILE, metavar="FILE", help="The certificate to show, as PEM.")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="The key of --tls-cert, as PEM.")
@@ -77,7 +77,7 @@ def _usage(message: str) -> click.UsageError:
     "--window",
     type=click.IntRange(1, _MOST_PACKETS),
     metavar="N",
-    help="The most packets on the way; by default 64.",
+    help="The most unacknowledged packets; by default 64.",
 )
 @click.option(
     "--capacity",
@@ -88,8 +88,8 @@ def _usage(message: str) -> click.UsageError:
 @click.option(
     "--when-full",
     type=click.Choice(("wait", "drop_oldest")),
-    help="If the other side of a topic is slow: publishers wait (the default), or it loses "
-    "messages.",
+    help="If the other side of a topic is slow: wait makes publishers wait (the default), "
+    "drop_oldest loses messages.",
 )
 def command(
     source: str | None,
@@ -108,13 +108,14 @@ def command(
       tls://HOST:PORT/STREAM    the same over TLS
       zenoh://HOST:PORT/KEY     zenoh; for topics
 
-    A message of a channel is acknowledged after the server has stored it, and on the other side
-    after it is in the channel, so none is lost if a process is killed. While the server can't be
-    reached, the bridge waits and says so on standard error, once.
+    The sending bridge acknowledges a message of a channel after the server has stored it. The
+    receiving bridge acknowledges it to the server after it has sent it into its channel. So no
+    message is lost if a process is killed. While the server can't be reached, the bridge waits, and
+    says so once on standard error.
 
-    It runs until SIGTERM or Ctrl-C. Then it waits up to 5 s for messages on the way; a second
-    Ctrl-C ends it at once. If one of several bridges ends with an error, the others go on, and the
-    exit status is 1.
+    The bridge runs until SIGTERM or Ctrl-C. Then it waits up to 5 s for the acknowledgements of the
+    messages that it has sent. A second Ctrl-C ends it at once. If one of several bridges ends with
+    an error, the others continue, and the exit status is 1.
     """  # noqa: D301 - \b tells click not to wrap the paragraph
     given = {name: value for name, value in options.items() if value is not None}
     if config is not None and (source or direction or given):
