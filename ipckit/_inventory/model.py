@@ -93,19 +93,20 @@ class PeerBridge:
     """A bridge to another machine, which has a channel or topic open as a peer.
 
     Attributes:
-        url: the other end.
-        direction: ``"send"`` if it takes messages from the object, ``"receive"`` if it brings some.
+        url: the URL of the other end.
+        direction: ``"send"`` if the bridge takes messages from the object, ``"receive"`` if it
+            sends messages into the object.
         state: ``"starting"``, ``"connected"``, or ``"waiting"`` for the server or the other side.
-        reason: why it waits; "" if it does not.
-        since: when it started, in seconds since the epoch.
+        reason: why the bridge waits; "" if it does not wait.
+        since: when the bridge started, in seconds since the epoch.
         changed: when its state changed last, in seconds since the epoch.
-        messages: the messages that it has carried, and that are acknowledged.
-        bytes: the bytes of the packets that they travelled in.
-        batches: the number of these packets.
-        unacknowledged: the messages on the way.
-        repeated: the messages that arrived again, and that it left out.
-        uncertain: the messages that may have been delivered twice.
-        lost: the messages of a topic that the other side did not get.
+        messages: number of messages that the bridge has carried, and that are acknowledged.
+        bytes: size of the packets that contained these messages.
+        batches: number of these packets.
+        unacknowledged: number of messages that are sent, and not acknowledged yet.
+        repeated: number of messages that arrived again, and that the bridge skipped.
+        uncertain: number of messages that may have been delivered twice.
+        lost: number of messages of a topic that the other side did not get.
         reconnects: how often the connection was lost.
 
     Example:
