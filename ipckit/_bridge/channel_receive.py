@@ -14,7 +14,7 @@ from ipckit import aio
 from ipckit._bridge.journal import RECEIVE_SIZE, ReceiveJournal
 from ipckit._bridge.link import Link
 from ipckit._bridge.nats_pull import Pull
-from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session
+from ipckit._bridge.nats_session import ACK_WAIT, EngineUnavailableError, nats_session
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.wire import unpack
 from ipckit._core import processes
@@ -67,7 +67,7 @@ class ChannelReceiver(Link):
         self._type: PayloadType
         self._tail = 0
         self._done = False  # the server has all acknowledgements
-        self._held: dict[str, Msg] = {}  # unacknowledged packets, by their ack subjects
+        self._unacked: dict[str, Msg] = {}  # unacknowledged packets, by their ack subjects
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
         self._deliverer: asyncio.Task[None] | None = None
         self._open_file_early(RECEIVE_SIZE)
@@ -104,24 +104,24 @@ class ChannelReceiver(Link):
             payload = await session.stream_type()
             if payload is None:
                 message = f"there is no stream {self.url.name} yet"
-                raise EngineAwayError(message)
+                raise EngineUnavailableError(message)
             self._open(payload)
             if self._deliverer is None:
                 self._deliverer = asyncio.create_task(self._deliver_all())
             await session.make_consumer(self.options.window)
             self._set_state("connected")
-            keeping = asyncio.create_task(self._keep_held())
+            extending = asyncio.create_task(self._extend_ack_wait())
             try:
                 await self._wait_for_others(session)
                 await self._fetch(session)
             finally:
-                keeping.cancel()
-            await self._give_back()
+                extending.cancel()
+            await self._nak_waiting()
             # If this fails, the server may not have all acknowledgements. Then it delivers packets
             # again, and the next bridge needs the journal.
             with suppress(Exception):
                 await session.client.flush(_FLUSH_SECONDS)
-                self._done = not self._held
+                self._done = not self._unacked
 
     async def _wait_for_others(self, session: NatsSession) -> None:
         """Wait until the server delivers the packets again that it sent to a lost connection.
@@ -140,14 +140,14 @@ class ChannelReceiver(Link):
         """Check that the session can continue.
 
         Raises:
-            EngineAwayError: the connection is lost.
+            EngineUnavailableError: the connection is lost.
             IpcError: the delivery of packets ended with an error.
             Removed: the channel was removed.
         """
         if self._deliverer is not None and self._deliverer.done():
             self._deliverer.result()  # raises the exception that ended the task
         if session.broken.done():
-            raise EngineAwayError(session.last_error or "the connection was lost")
+            raise EngineUnavailableError(session.last_error or "the connection was lost")
         self._check_removed()
 
     async def _fetch(self, session: NatsSession) -> None:
@@ -163,22 +163,22 @@ class ChannelReceiver(Link):
             await self._changed()
 
     def _arrived(self, msg: Msg) -> None:
-        self._held[msg.reply] = msg
+        self._unacked[msg.reply] = msg
         self._waiting.put_nowait(msg)
 
-    async def _keep_held(self) -> None:
+    async def _extend_ack_wait(self) -> None:
         """Extend the server's ack wait of the packets for which the channel has no room yet."""
         while True:
             await asyncio.sleep(ACK_WAIT / 3)
             with suppress(Exception):
-                for msg in list(self._held.values()):
+                for msg in list(self._unacked.values()):
                     await msg.in_progress()
 
-    async def _give_back(self) -> None:
+    async def _nak_waiting(self) -> None:
         """Send a nak for each packet that waits, so that the server delivers it again at once."""
         while not self._waiting.empty():
             msg = self._waiting.get_nowait()
-            self._held.pop(msg.reply, None)
+            self._unacked.pop(msg.reply, None)
             with suppress(Exception):  # the connection is lost: the server delivers it again anyway
                 await msg.nak()
 
@@ -195,7 +195,7 @@ class ChannelReceiver(Link):
                 with suppress(Exception):
                     await msg.term()
             finally:
-                self._held.pop(msg.reply, None)
+                self._unacked.pop(msg.reply, None)
                 self._change.set()
 
     async def _deliver(self, msg: Msg) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit._bridge.journal import SEND_SIZE, SendJournal
 from ipckit._bridge.link import LINGER, Link
-from ipckit._bridge.nats_session import EngineAwayError, Refusal, nats_session
+from ipckit._bridge.nats_session import EngineUnavailableError, Refusal, nats_session
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.wire import HEAD, pack
 from ipckit.channel import Delivery
@@ -77,7 +77,7 @@ class ChannelSender(Link):
         self._type = type_of_object(channel.memory_fd, topic=False)
         memory = self._opened_file(channel.memory_fd, SEND_SIZE, topic=False).memory
         self._journal = SendJournal(memory)
-        self._flying: dict[int, _Packet] = {}  # by number, in the order in which they were sent
+        self._in_flight: dict[int, _Packet] = {}  # by number, in the order in which they were sent
         self._taken: deque[Delivery] = deque()  # taken, and not in a packet yet
         self._ordered = True  # the stream has no other sender
         self._last: int | None = None  # the packet that was sent last in this session
@@ -107,7 +107,7 @@ class ChannelSender(Link):
                 break
         for packet_number, deliveries in found.items():
             if deliveries:
-                self._flying[packet_number] = self._packet(packet_number, deliveries)
+                self._in_flight[packet_number] = self._packet(packet_number, deliveries)
             else:
                 self._journal.end(packet_number)  # acknowledged before the bridge was killed
         self.counts.unacknowledged = sum(map(len, found.values()))
@@ -138,43 +138,43 @@ class ChannelSender(Link):
             self._last = None
             self._answered_at = time.monotonic()
             self._set_state("connected")
-            for packet in list(self._flying.values()):
+            for packet in list(self._in_flight.values()):
                 packet.refusal = None
                 await self._publish(session, packet)
             while not self._stop.is_set():
                 self._check(session)
                 await self._step(session)
-            await self._wait_for_flying(session, LINGER)
+            await self._wait_for_answers(session, LINGER)
 
     def _check(self, session: NatsSession) -> None:
         """Check that the session can continue.
 
         Raises:
-            EngineAwayError: the connection is lost, or the server does not answer.
+            EngineUnavailableError: the connection is lost, or the server does not answer.
             Removed: the channel was removed, and all its messages were sent.
         """
         if session.broken.done():
-            raise EngineAwayError(session.last_error or "the connection was lost")
+            raise EngineUnavailableError(session.last_error or "the connection was lost")
         silent = time.monotonic() - self._answered_at
-        if self._flying and silent > _ANSWER_SECONDS:
+        if self._in_flight and silent > _ANSWER_SECONDS:
             message = f"the server has not answered for {silent:.0f} s"
-            raise EngineAwayError(message)
-        if not self._flying and not len(self._channel):
+            raise EngineUnavailableError(message)
+        if not self._in_flight and not len(self._channel):
             self._check_removed()
 
     async def _step(self, session: NatsSession) -> None:
         """Send a packet, or wait until a packet can be sent."""
         if self._refused:
             await self._send_again(session)
-        elif len(self._flying) >= self.options.window:
+        elif len(self._in_flight) >= self.options.window:
             await self._changed()
         elif deliveries := await self._messages():
             if not self._type.size:
                 self._check_length(max(each._nbytes for each in deliveries), session)
-            if not self._flying:
+            if not self._in_flight:
                 self._answered_at = time.monotonic()
             number = self._journal.start(deliveries[0].number, len(deliveries))
-            self._flying[number] = packet = self._packet(number, deliveries)
+            self._in_flight[number] = packet = self._packet(number, deliveries)
             self.counts.unacknowledged += len(deliveries)
             await self._publish(session, packet)
             if number % _TURN == 0 or len(packet.data) > _SHORT:
@@ -250,12 +250,12 @@ class ChannelSender(Link):
         """Process the server's answer to a packet."""
         self._answered_at = time.monotonic()
         self._change.set()
-        if (packet := self._flying.get(number)) is None:
+        if (packet := self._in_flight.get(number)) is None:
             return
         if isinstance(problem, Refusal):
             packet.refusal, self._refused = problem, True
             return
-        del self._flying[number]
+        del self._in_flight[number]
         for delivery in packet.deliveries:
             delivery._acknowledge()
         self._journal.end(number)
@@ -265,10 +265,10 @@ class ChannelSender(Link):
         counts.bytes += len(packet.data)
         counts.batches += 1
 
-    async def _wait_for_flying(self, session: NatsSession, seconds: float) -> None:
+    async def _wait_for_answers(self, session: NatsSession, seconds: float) -> None:
         """Wait until all packets have an answer, for at most `seconds`."""
         end = time.monotonic() + seconds
-        while any(not packet.refusal for packet in self._flying.values()):
+        while any(not packet.refusal for packet in self._in_flight.values()):
             self._check(session)
             if time.monotonic() > end:
                 return
@@ -281,15 +281,15 @@ class ChannelSender(Link):
         the one before it is not the last one in the stream. Then that packet was refused too, or
         another sender has sent a packet in between.
         """
-        await self._wait_for_flying(session, _ANSWER_SECONDS)
+        await self._wait_for_answers(session, _ANSWER_SECONDS)
         self._refused = False
         pause = 0.0
-        while not self._stop.is_set() and self._flying:
-            first = min(self._flying.values(), key=lambda each: each.number)
+        while not self._stop.is_set() and self._in_flight:
+            first = min(self._in_flight.values(), key=lambda each: each.number)
             if first.refusal is None:
                 break
             if first.refusal.no_stream:  # the next session creates the stream again
-                raise EngineAwayError(str(first.refusal))
+                raise EngineUnavailableError(str(first.refusal))
             if first.refusal.wrong_last:
                 self._ordered = self._last_was_refused(first)
             else:
@@ -298,8 +298,8 @@ class ChannelSender(Link):
                 await self._pause(pause)
             first.refusal, self._last = None, None
             await self._publish(session, first)
-            await self._wait_for_flying(session, _ANSWER_SECONDS)
-        for packet in sorted(self._flying.values(), key=lambda each: each.number):
+            await self._wait_for_answers(session, _ANSWER_SECONDS)
+        for packet in sorted(self._in_flight.values(), key=lambda each: each.number):
             if packet.refusal is not None:
                 packet.refusal = None
                 await self._publish(session, packet)
@@ -318,10 +318,10 @@ class ChannelSender(Link):
     def _finish(self) -> None:
         if self._file is None:
             return
-        self.counts.unacknowledged = sum(len(each.deliveries) for each in self._flying.values())
+        self.counts.unacknowledged = sum(len(each.deliveries) for each in self._in_flight.values())
         self._file.store_counts(self.counts)
-        done = not self._flying
-        self._flying.clear()
+        done = not self._in_flight
+        self._in_flight.clear()
         self._taken.clear()  # a Delivery that is freed returns its message to the channel
         self._channel.close()
         self._file.close(remove=done)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
-from ipckit._bridge.nats_session import EngineAwayError
+from ipckit._bridge.nats_session import EngineUnavailableError
 from ipckit._core.bridge_file import BridgeFile, Counts
 from ipckit.errors import Removed
 
@@ -109,7 +109,7 @@ class Link(ABC):
         while not self._stop.is_set():
             try:
                 await self._until_stopped(self._session())
-            except EngineAwayError as exc:
+            except EngineUnavailableError as exc:
                 if self.state == "connected":
                     self.counts.reconnects += 1
                     delay = _FIRST_DELAY
@@ -145,7 +145,7 @@ class Link(ABC):
         """Connect to the engine, and carry messages until `stop` is called.
 
         Raises:
-            EngineAwayError: the engine can't be reached, or the connection is lost.
+            EngineUnavailableError: the engine can't be reached, or the connection is lost.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from typing import Any
 from ipckit.errors import NotFound
 
 
-def needs(module: str, package: str, extra: str) -> Any:
+def import_library(module: str, package: str, extra: str) -> Any:
     """Import a library of an engine.
 
     Args:

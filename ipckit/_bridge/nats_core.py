@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ipckit._bridge.nats_session import EngineAwayError, nats_session, words_of
+from ipckit._bridge.nats_session import EngineUnavailableError, message_of, nats_session
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,7 +51,7 @@ class NatsCore:
         try:
             await self._session.client.publish(self._subject(path), data)
         except (nats.errors.Error, OSError) as exc:
-            raise EngineAwayError(words_of(exc)) from None
+            raise EngineUnavailableError(message_of(exc)) from None
 
     async def listen(self, path: str, got: Callable[[bytes], None]) -> None:
         """See `TopicEngine.listen`."""
@@ -69,7 +69,7 @@ class NatsCore:
             )
             await client.flush(5)
         except (nats.errors.Error, OSError, TimeoutError) as exc:
-            raise EngineAwayError(words_of(exc)) from None
+            raise EngineUnavailableError(message_of(exc)) from None
 
 
 @asynccontextmanager

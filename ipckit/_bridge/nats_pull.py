@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from ipckit._bridge.nats_session import REMOVED, EngineAwayError, words_of
+from ipckit._bridge.nats_session import REMOVED, EngineUnavailableError, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Pull:
         """Request `count` packets.
 
         Raises:
-            EngineAwayError: the connection is lost.
+            EngineUnavailableError: the connection is lost.
         """
         import nats.errors  # noqa: PLC0415
 
@@ -59,16 +59,16 @@ class Pull:
         try:
             await self.client.publish(self._subject, request.encode(), reply=self._inbox)
         except (nats.errors.Error, OSError) as exc:
-            raise EngineAwayError(words_of(exc)) from None
+            raise EngineUnavailableError(message_of(exc)) from None
 
     def check(self) -> None:
         """Forget the requests if the server has been silent for longer than they last.
 
         Raises:
-            EngineAwayError: the stream or the consumer was removed.
+            EngineUnavailableError: the stream or the consumer was removed.
         """
         if self.problem:
-            raise EngineAwayError(self.problem)
+            raise EngineUnavailableError(self.problem)
         if time.monotonic() - self._heard_at > 2 * _PULL_SECONDS:
             self.asked = 0
 

@@ -10,7 +10,7 @@ import ssl
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ipckit._bridge.missing import needs
+from ipckit._bridge.missing import import_library
 from ipckit._bridge.payload_type import type_of_metadata
 from ipckit.errors import LayoutMismatch
 
@@ -36,7 +36,7 @@ _CLOSE_SECONDS: Final = 2.0
 _LEAVE_SECONDS: Final = 1.0
 
 
-class EngineAwayError(Exception):
+class EngineUnavailableError(Exception):
     """The engine can't be reached, or can't serve the bridge now. The bridge tries again."""
 
 
@@ -97,11 +97,11 @@ class NatsSession:
             )
         except OSError as exc:
             refusal = _refusal_of_tls(self.client)
-            raise EngineAwayError(refusal or self.last_error or words_of(exc)) from None
+            raise EngineUnavailableError(refusal or self.last_error or message_of(exc)) from None
 
     async def note_error(self, error: Exception) -> None:
         """Store the text of an error, for the exception that is raised later."""
-        self.last_error = words_of(error)
+        self.last_error = message_of(error)
 
     async def note_closed(self) -> None:
         """Complete `broken`."""
@@ -134,7 +134,7 @@ class NatsSession:
             call: the coroutine of nats-py that sends the request.
 
         Raises:
-            EngineAwayError: the request failed, or the server did not answer in time.
+            EngineUnavailableError: the request failed, or the server did not answer in time.
             nats.js.errors.NotFoundError: the stream or the consumer does not exist.
         """
         import nats.errors  # noqa: PLC0415
@@ -146,8 +146,8 @@ class NatsSession:
         except nats.js.errors.NotFoundError:
             raise
         except (nats.errors.Error, OSError, TimeoutError) as exc:
-            message = f"{what}: {words_of(exc)}"
-            raise EngineAwayError(message) from None
+            message = f"{what}: {message_of(exc)}"
+            raise EngineUnavailableError(message) from None
 
     # -- the stream --------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class NatsSession:
         """Return the type of the messages in the stream; None if there is no stream.
 
         Raises:
-            EngineAwayError: the server can't be reached, or has no JetStream.
+            EngineUnavailableError: the server can't be reached, or has no JetStream.
             LayoutMismatch: the stream was not made by a bridge.
         """
         import nats.js.errors  # noqa: PLC0415
@@ -181,7 +181,7 @@ class NatsSession:
         """Create the stream unless it exists, and check that its messages have the type.
 
         Raises:
-            EngineAwayError: the server can't be reached, or has no room for the stream.
+            EngineUnavailableError: the server can't be reached, or has no room for the stream.
             LayoutMismatch: the stream has messages of another type, or was not made by a bridge.
         """
         from nats.js.api import (  # noqa: PLC0415
@@ -244,7 +244,7 @@ class NatsSession:
             after: the id of the packet that must be the last one in the stream; None for any.
 
         Raises:
-            EngineAwayError: the connection is lost.
+            EngineUnavailableError: the connection is lost.
         """
         import nats.errors  # noqa: PLC0415
 
@@ -255,7 +255,7 @@ class NatsSession:
         try:
             await self.client.publish(self.subject, data, reply=reply, headers=headers)
         except (nats.errors.Error, OSError) as exc:
-            raise EngineAwayError(words_of(exc)) from None
+            raise EngineUnavailableError(message_of(exc)) from None
 
     # -- receiving packets -------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class NatsSession:
             window: how many unacknowledged packets one bridge may have.
 
         Raises:
-            EngineAwayError: the server can't be reached.
+            EngineUnavailableError: the server can't be reached.
         """
         import nats.js.errors  # noqa: PLC0415
         from nats.js.api import AckPolicy, ConsumerConfig  # noqa: PLC0415
@@ -290,7 +290,8 @@ class NatsSession:
         """Return how many delivered packets are not acknowledged, for all receiving bridges.
 
         Raises:
-            EngineAwayError: the server can't be reached, or the stream or consumer was removed.
+            EngineUnavailableError: the server can't be reached, or the stream or the consumer was
+                removed.
         """
         name = self._url.name
         with self._removed():
@@ -299,21 +300,21 @@ class NatsSession:
 
     @contextmanager
     def _removed(self) -> Generator[None]:
-        """Raise EngineAwayError if there is no stream or no consumer."""
+        """Raise EngineUnavailableError if there is no stream or no consumer."""
         import nats.js.errors  # noqa: PLC0415
 
         try:
             yield
         except nats.js.errors.NotFoundError:
-            raise EngineAwayError(REMOVED) from None
+            raise EngineUnavailableError(REMOVED) from None
 
 
-def words_of(exc: BaseException) -> str:
+def message_of(exc: BaseException) -> str:
     """Return the message of an exception of nats-py, for users."""
     if isinstance(exc, TimeoutError) and not exc.args:
         return "the server does not answer"
     if isinstance(exc, OSError) and exc.errno:
-        return _words_of_os_error(exc)
+        return _message_of_os_error(exc)
     if getattr(exc, "description", "") is None:  # an answer of JetStream without a description
         return "JetStream does not answer"
     text: str = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
@@ -322,7 +323,7 @@ def words_of(exc: BaseException) -> str:
     return text or type(exc).__name__
 
 
-def _words_of_os_error(exc: OSError) -> str:
+def _message_of_os_error(exc: OSError) -> str:
     # The first three classes do not use the numbers of errno.
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the server's certificate is not accepted: {exc.verify_message}"
@@ -342,7 +343,7 @@ def _refusal_of_tls(client: Any) -> str:
     with suppress(AttributeError):
         found = client._transport._io_reader.exception()
         if isinstance(found, ssl.SSLError):
-            return words_of(found)
+            return message_of(found)
     return ""
 
 
@@ -378,16 +379,16 @@ async def nats_session(
         name: the name of the connection, which the server shows in its monitoring.
 
     Raises:
-        EngineAwayError: the server can't be reached, or a call in the block has failed.
+        EngineUnavailableError: the server can't be reached, or a call in the block has failed.
         NotFound: nats-py or nkeys is not installed.
         InvalidArgument: a file for TLS has no certificate or key as PEM.
     """
-    needs("nats", "nats-py", "nats")
+    import_library("nats", "nats-py", "nats")
     import nats.errors  # noqa: PLC0415
 
     given: dict[str, Any] = {}
     if options.credentials is not None:
-        needs("nkeys", "nkeys", "nats")  # nats-py imports it when it reads the file
+        import_library("nkeys", "nkeys", "nats")  # nats-py imports it when it reads the file
         given["user_credentials"] = options.credentials
     if (tls := options.tls(wanted=url.scheme == "tls")) is not None:
         given["tls"] = tls
@@ -399,11 +400,11 @@ async def nats_session(
             await session.connect(name, **given)
             yield session
     except nats.errors.Error as exc:  # any call of nats-py can raise it
-        raise EngineAwayError(session.last_error or words_of(exc)) from None
+        raise EngineUnavailableError(session.last_error or message_of(exc)) from None
     except TimeoutError:
         if not life.expired():
             raise
-        raise EngineAwayError(session.last_error or "the connection was lost") from None
+        raise EngineUnavailableError(session.last_error or "the connection was lost") from None
     finally:
         watching.cancel()
         await _close(session.client)

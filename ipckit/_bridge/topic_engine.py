@@ -40,14 +40,14 @@ class TopicEngine(Protocol):
         """Send bytes, or a result of `prepared`, to a path.
 
         Raises:
-            EngineAwayError: the connection is lost.
+            EngineUnavailableError: the connection is lost.
         """
 
     async def listen(self, path: str, got: Callable[[bytes], None]) -> None:
         """Call `got`, in the event loop, with each packet that is sent to a path.
 
         Raises:
-            EngineAwayError: the connection is lost.
+            EngineUnavailableError: the connection is lost.
         """
 
 
@@ -65,7 +65,7 @@ async def topic_engine(
             zenoh.
 
     Raises:
-        EngineAwayError: the engine can't be reached.
+        EngineUnavailableError: the engine can't be reached.
         NotFound: the library of the engine is not installed.
         InvalidArgument: the zenoh configuration or a PEM file is invalid.
     """

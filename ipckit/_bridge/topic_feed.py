@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import ipckit._native as native
-from ipckit._bridge.nats_session import EngineAwayError
+from ipckit._bridge.nats_session import EngineUnavailableError
 from ipckit._bridge.topic_wire import GONE_AFTER, packet_of, packet_of_records
 from ipckit.errors import WouldBlock
 
@@ -98,8 +98,8 @@ class Feed:
         self._path = f"down/{hello.receiver.hex()}"
         self._size = sender.type.size
         self._average = float(self._size or _FIRST_GUESS)
-        self._flying: deque[_Sent] = deque()
-        self._flying_bytes = 0
+        self._in_flight: deque[_Sent] = deque()
+        self._in_flight_bytes = 0
         self.unacknowledged = 0
         self._answer = False
         self._again: int | None = None  # send unacknowledged packets again, from this number on
@@ -126,10 +126,10 @@ class Feed:
         self._packets, self._bytes = hello.packets, hello.room
         position = hello.positions.get(self._sender.id)
         have, seen = (0, self.first) if position is None else position
-        flying, counts = self._flying, self._sender.counts
-        while flying and flying[0].end <= have:
-            sent = flying.popleft()
-            self._flying_bytes -= sent.size
+        in_flight, counts = self._in_flight, self._sender.counts
+        while in_flight and in_flight[0].end <= have:
+            sent = in_flight.popleft()
+            self._in_flight_bytes -= sent.size
             self.unacknowledged -= sent.messages
             counts.messages += sent.messages
             counts.bytes += sent.size
@@ -148,8 +148,8 @@ class Feed:
     def is_done(self) -> bool:
         """Whether the receiving bridge has acknowledged all messages."""
         if self._until is not None:
-            return not self._flying and self._sent >= self._until
-        return not self._flying and not len(self._subscription)
+            return not self._in_flight and self._sent >= self._until
+        return not self._in_flight and not len(self._subscription)
 
     def wake(self) -> None:
         """Wake `run`, because the engine is connected again."""
@@ -173,7 +173,7 @@ class Feed:
             try:
                 if engine is None or not await self._step():
                     await self._waited()
-            except EngineAwayError:
+            except EngineUnavailableError:
                 # The receiving bridge asks for the packets that it did not get.
                 await asyncio.sleep(0.1)
 
@@ -185,7 +185,7 @@ class Feed:
             await send(self._path, self._status().encode())
         elif self._again is not None:
             seen, self._again = self._again, None
-            for sent in list(self._flying):
+            for sent in list(self._in_flight):
                 if sent.end > seen:
                     await send(self._path, sent.data)
         elif self._is_full() or not (found := self._take()):
@@ -194,13 +194,13 @@ class Feed:
             # Record all packets before the first is sent. If the connection is lost now, the
             # receiving bridge asks for all of them.
             for sent in found:
-                self._flying.append(sent)
-                self._flying_bytes += sent.size
+                self._in_flight.append(sent)
+                self._in_flight_bytes += sent.size
                 self.unacknowledged += sent.messages
                 self._sent = sent.end
             for sent in found:
                 await send(self._path, sent.data)
-            if len(self._flying) * 2 > self._packets or self._flying_bytes * 2 > self._bytes:
+            if len(self._in_flight) * 2 > self._packets or self._in_flight_bytes * 2 > self._bytes:
                 await asyncio.sleep(0)  # the event loop reads acknowledgements
         return True
 
@@ -208,7 +208,7 @@ class Feed:
         """Return whether the feed must not take messages now."""
         if self._until is not None and self._sent >= self._until:
             return True
-        return len(self._flying) >= self._packets or self._flying_bytes >= self._bytes
+        return len(self._in_flight) >= self._packets or self._in_flight_bytes >= self._bytes
 
     def _status(self) -> Status:
         return self._sender.status(self.first, self._sent)

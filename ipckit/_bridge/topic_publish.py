@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Stream:
+class SourceTopic:
     """The position of the bridge in a topic on the other side.
 
     Attributes:
@@ -42,23 +42,23 @@ class _Packet:
     """A packet that is being published.
 
     Attributes:
-        stream: the topic on the other side, from which the packet comes.
+        source: the topic on the other side, from which the packet comes.
         head: the beginning of the packet.
         bytes: the size of the packet; 0 if it is skipped because it is invalid.
         size: the size of each message in `records`.
         records: short messages of one size, one after another; empty if they are in `messages`.
         messages: the messages, if they are not in `records`.
-        left_out: how many messages are longer than the topic accepts.
+        skipped: how many messages are longer than the topic accepts.
         done: how many messages are published, in a list that the native calls update.
     """
 
-    stream: Stream
+    source: SourceTopic
     head: Head
     bytes: int
     size: int
     records: memoryview
     messages: list[memoryview]
-    left_out: int
+    skipped: int
     done: list[int]
 
     @property
@@ -108,17 +108,17 @@ class TopicPublisher:
         """Whether all packets are published."""
         return not self._waiting
 
-    def put(self, stream: Stream, head: Head, data: bytes) -> None:
+    def put(self, source: SourceTopic, head: Head, data: bytes) -> None:
         """Publish a packet now, or in `run` if the topic has no room.
 
         Raises:
             IpcError: the topic can't be used any more.
         """
         try:
-            packet = self._packet(stream, head, data)
+            packet = self._packet(source, head, data)
         except Corrupt as exc:
             self._report(f"{exc}; skipped")
-            packet = _Packet(stream, head, 0, 1, memoryview(b""), [], head.messages, [0])
+            packet = _Packet(source, head, 0, 1, memoryview(b""), [], head.messages, [0])
         self._waiting.append(packet)
         if len(self._waiting) == 1 and not self._publish(packet):
             self._arrived.set()
@@ -143,7 +143,7 @@ class TopicPublisher:
                 while self._waiting and self._publish(self._waiting[0]):
                     pass
 
-    def _packet(self, stream: Stream, head: Head, data: bytes) -> _Packet:
+    def _packet(self, source: SourceTopic, head: Head, data: bytes) -> _Packet:
         """Return the packet with the messages that are new and that the topic accepts.
 
         Raises:
@@ -153,30 +153,30 @@ class TopicPublisher:
         if self._size and found.size != self._size:
             raise corrupt("it has messages of the wrong size")
         # After a restart, the sending bridge may send messages that have arrived already.
-        known = max(0, head.messages - (head.end - self._expected(stream)))
-        records, messages, left_out = memoryview(b""), [], 0
+        known = max(0, head.messages - (head.end - self._expected(source)))
+        records, messages, skipped = memoryview(b""), [], 0
         if 0 < found.size <= native.INLINE_MAX:
             records = found.body[known * found.size :]
         else:
             given, longest = found.messages(known), self._topic.longest
             messages = [each for each in given if len(each) <= longest]
-            if left_out := len(given) - len(messages):
+            if skipped := len(given) - len(messages):
                 self._report(
-                    f"{left_out} messages are longer than {longest:,} bytes, the limit of the "
+                    f"{skipped} messages are longer than {longest:,} bytes, the limit of the "
                     "topic; skipped"
                 )
-        return _Packet(stream, head, len(data), found.size, records, messages, left_out, [0])
+        return _Packet(source, head, len(data), found.size, records, messages, skipped, [0])
 
-    def _expected(self, stream: Stream) -> int:
+    def _expected(self, source: SourceTopic) -> int:
         """Return the number after the last message of all packets that wait."""
-        ends = [each.head.end for each in self._waiting if each.stream is stream]
-        return ends[-1] if ends else stream.have
+        ends = [each.head.end for each in self._waiting if each.source is source]
+        return ends[-1] if ends else source.have
 
     def _publish(self, packet: _Packet) -> bool:
         """Publish messages of the first packet while there is room. Return whether all are done."""
         done, topic = packet.done, self._topic
         if not done[0]:
-            self._journal.begin(packet.stream.id, packet.head.end, packet.count, self._tail)
+            self._journal.begin(packet.source.id, packet.head.end, packet.count, self._tail)
         self._counts.unacknowledged = packet.count - done[0]
         try:
             while done[0] < packet.count:
@@ -203,11 +203,11 @@ class TopicPublisher:
             packet: the packet.
             left: how many of its messages could not be published yet.
         """
-        stream, done = packet.stream, packet.done[0]
+        source, done = packet.source, packet.done[0]
         have = packet.head.end - left
-        self._counts.lost += have - stream.have - done
+        self._counts.lost += have - source.have - done
         self._counts.messages += done
         self._counts.unacknowledged = 0
         self._tail += done
-        stream.have = have
-        self._journal.end(stream.id, have)
+        source.have = have
+        self._journal.end(source.id, have)

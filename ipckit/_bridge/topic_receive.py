@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
 from ipckit._bridge.link import LINGER, Link
-from ipckit._bridge.nats_session import EngineAwayError
+from ipckit._bridge.nats_session import EngineUnavailableError
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.topic_engine import topic_engine
 from ipckit._bridge.topic_journal import ROWS, TOPIC_SIZE, TopicJournal
-from ipckit._bridge.topic_publish import Stream, TopicPublisher
+from ipckit._bridge.topic_publish import SourceTopic, TopicPublisher
 from ipckit._bridge.topic_wire import (
     GONE_AFTER,
     HELLO_EVERY,
@@ -74,9 +74,9 @@ class TopicReceiver(Link):
         self._publisher: TopicPublisher | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._id = os.urandom(ID_SIZE)
-        self._streams: dict[bytes, Stream] = {}
+        self._sources: dict[bytes, SourceTopic] = {}
         self._known: dict[bytes, int] = {}  # the number of the next message, from the journal
-        self._wanted: set[bytes] = set()  # topics that have no stream yet
+        self._wanted: set[bytes] = set()  # topics that have no source yet
         self._hurry = False  # send a hello at once
         self._history = False  # a topic on the other side has a history
         self._engine: TopicEngine | None = None
@@ -169,7 +169,7 @@ class TopicReceiver(Link):
                 await self._wait_for_publisher()
             finally:
                 self._engine = None
-                with suppress(EngineAwayError):
+                with suppress(EngineUnavailableError):
                     if self._stop.is_set():
                         await engine.send("up", self._hello(bye=True))
 
@@ -177,13 +177,13 @@ class TopicReceiver(Link):
         """Wait for some seconds, or until a hello must be sent at once.
 
         Raises:
-            EngineAwayError: the connection is lost.
+            EngineUnavailableError: the connection is lost.
             IpcError: the bridge can't continue.
         """
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._stop.is_set() and not self._hurry:
             if engine.broken.done():
-                raise EngineAwayError(engine.last_error or "the connection was lost")
+                raise EngineUnavailableError(engine.last_error or "the connection was lost")
             if self._problem is not None:
                 raise self._problem
             self._check_removed()
@@ -197,7 +197,7 @@ class TopicReceiver(Link):
     def _hello(self, **more: bool) -> bytes:
         """Return a hello, which also acknowledges all published packets."""
         positions: dict[bytes, Position | None] = dict.fromkeys(self._wanted)
-        for each in self._streams.values():
+        for each in self._sources.values():
             positions[each.id] = Position(each.have, each.seen)
         options = self.options
         self._unsaid = 0.0
@@ -236,16 +236,16 @@ class TopicReceiver(Link):
             return
         self._open(status)
         self._history = self._history or status.history > 0
-        stream = self._streams.get(status.topic)
+        source = self._sources.get(status.topic)
         if not status.sends:
-            if stream is None and status.topic not in self._wanted:
+            if source is None and status.topic not in self._wanted:
                 self._want(status.topic)
             return
-        if stream is None:
+        if source is None:
             self._wanted.discard(status.topic)
             self._journal.add(status.topic, status.first)
-            stream = self._add_stream(status.topic, status.first)
-        if status.sent > stream.seen:
+            source = self._add_source(status.topic, status.first)
+        if status.sent > source.seen:
             self._gap = True  # the next hello asks for the missing packets
         self._set_state("connected")
 
@@ -258,31 +258,31 @@ class TopicReceiver(Link):
                 self._wanted.pop()
             self._wanted.add(topic)
         else:
-            self._add_stream(topic, have)
+            self._add_source(topic, have)
         self._hurry = True
         self._change.set()
 
-    def _add_stream(self, topic: bytes, have: int) -> Stream:
-        # The oldest streams are probably those of topics that were removed.
-        while len(self._streams) >= ROWS:
-            del self._streams[next(iter(self._streams))]
-        self._streams[topic] = stream = Stream(topic, have, have)
-        return stream
+    def _add_source(self, topic: bytes, have: int) -> SourceTopic:
+        # The oldest sources are probably those of topics that were removed.
+        while len(self._sources) >= ROWS:
+            del self._sources[next(iter(self._sources))]
+        self._sources[topic] = source = SourceTopic(topic, have, have)
+        return source
 
     def _got_packet(self, head: Head, data: bytes) -> None:
         self._heard_at = time.monotonic()
-        stream = self._streams.get(head.topic)
-        if stream is None or head.end <= stream.seen:
-            self.counts.repeated += 0 if stream is None else head.messages
+        source = self._sources.get(head.topic)
+        if source is None or head.end <= source.seen:
+            self.counts.repeated += 0 if source is None else head.messages
             return
-        if head.start > stream.seen:  # the packet before it is missing
+        if head.start > source.seen:  # the packet before it is missing
             self._gap = True
             return
         if self._stop.is_set() or self._publisher is None:
             return  # the next bridge gets this packet, or counts its messages as lost
         self._gap = False
-        stream.seen = head.end
-        self._publisher.put(stream, head, data)
+        source.seen = head.end
+        self._publisher.put(source, head, data)
 
     # -- acknowledgements --------------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class TopicReceiver(Link):
         while True:
             await self._acknowledging.wait()
             if self._engine is not None:
-                with suppress(EngineAwayError):
+                with suppress(EngineUnavailableError):
                     await self._engine.send("up", self._hello())
             else:
                 self._acknowledging.clear()

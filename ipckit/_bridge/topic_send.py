@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
 from ipckit._bridge.link import LINGER, Link, identity_of
-from ipckit._bridge.nats_session import EngineAwayError
+from ipckit._bridge.nats_session import EngineUnavailableError
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.topic_engine import topic_engine
 from ipckit._bridge.topic_feed import Feed
@@ -72,7 +72,7 @@ class TopicSender(Link):
         self._opened_file(fd, 0, topic=True)
 
     async def _run(self) -> None:
-        looking = asyncio.create_task(self._look_for_silent())
+        looking = asyncio.create_task(self._drop_silent_feeds())
         try:
             await super()._run()
         finally:
@@ -82,7 +82,7 @@ class TopicSender(Link):
                 self._drop(receiver)
             await asyncio.gather(looking, *tasks, return_exceptions=True)
 
-    async def _look_for_silent(self) -> None:
+    async def _drop_silent_feeds(self) -> None:
         """Drop the feeds of silent receiving bridges, because publishers may wait for a feed."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -135,11 +135,11 @@ class TopicSender(Link):
         """Check that the connection and the feeds still work.
 
         Raises:
-            EngineAwayError: the connection is lost.
+            EngineUnavailableError: the connection is lost.
             IpcError: a feed ended with this error.
         """
         if engine.broken.done():
-            raise EngineAwayError(engine.last_error or "the connection was lost")
+            raise EngineUnavailableError(engine.last_error or "the connection was lost")
         for task in self._tasks.values():
             if task.done():
                 task.result()
@@ -187,7 +187,7 @@ class TopicSender(Link):
         """Answer a receiving bridge that has no feed."""
 
         async def send() -> None:
-            with suppress(EngineAwayError):
+            with suppress(EngineUnavailableError):
                 await self.send(f"down/{receiver.hex()}", status.encode())
 
         task = asyncio.ensure_future(send())
@@ -200,11 +200,11 @@ class TopicSender(Link):
         """Send a packet.
 
         Raises:
-            EngineAwayError: there is no connection.
+            EngineUnavailableError: there is no connection.
         """
         if self.engine is None:
             message = "there is no connection"
-            raise EngineAwayError(message)
+            raise EngineUnavailableError(message)
         await self.engine.send(path, data)
 
     def status(self, first: int | None, sent: int, problem: str = "") -> Status:

@@ -12,8 +12,8 @@ from collections import deque
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ipckit._bridge.missing import needs
-from ipckit._bridge.nats_session import EngineAwayError
+from ipckit._bridge.missing import import_library
+from ipckit._bridge.nats_session import EngineUnavailableError
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ZenohEngine:
                 )
             publisher.put(data)
         except self._zenoh.ZError as exc:
-            raise EngineAwayError(_first_words(exc)) from None
+            raise EngineUnavailableError(_message_of(exc)) from None
 
     async def listen(self, path: str, got: Callable[[bytes], None]) -> None:
         """See `TopicEngine.listen`."""
@@ -105,7 +105,7 @@ class ZenohEngine:
         try:
             self._session.declare_subscriber(self._root + path, arrived)
         except self._zenoh.ZError as exc:
-            raise EngineAwayError(_first_words(exc)) from None
+            raise EngineUnavailableError(_message_of(exc)) from None
 
     def _hand_over(self) -> None:
         """Pass all arrived packets to their callbacks, because waking the loop for each is slow."""
@@ -134,11 +134,11 @@ async def zenoh_engine(
         sends: whether this is the sending bridge.
 
     Raises:
-        EngineAwayError: the session can't be opened.
+        EngineUnavailableError: the session can't be opened.
         InvalidArgument: the zenoh configuration is invalid.
         NotFound: the package eclipse-zenoh is not installed.
     """
-    zenoh = needs("zenoh", "eclipse-zenoh", "zenoh")
+    zenoh = import_library("zenoh", "eclipse-zenoh", "zenoh")
     session = await asyncio.to_thread(_opened, zenoh, url, options.zenoh_config, sends=sends)
     try:
         yield ZenohEngine(zenoh, session, url.name)
@@ -154,7 +154,7 @@ def _opened(zenoh: Any, url: BridgeUrl, path: str | None, *, sends: bool) -> Any
                 return zenoh.open(_configuration(zenoh, url, path, listens=True))
         return zenoh.open(_configuration(zenoh, url, path, listens=False))
     except zenoh.ZError as exc:
-        raise EngineAwayError(_first_words(exc)) from None
+        raise EngineUnavailableError(_message_of(exc)) from None
 
 
 def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: bool) -> Any:
@@ -172,7 +172,7 @@ def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: boo
     try:
         config = zenoh.Config() if path is None else zenoh.Config.from_file(path)
     except zenoh.ZError as exc:
-        message = f"the configuration of zenoh in {path} is invalid: {_first_words(exc)}"
+        message = f"the configuration of zenoh in {path} is invalid: {_message_of(exc)}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="bridge") from None
     if not url.host or (path is not None and _has_endpoints(zenoh, config)):
         return config
@@ -200,6 +200,6 @@ def _has_endpoints(zenoh: Any, config: Any) -> bool:
     return any(config.get_json(name) != default.get_json(name) for name in names)
 
 
-def _first_words(exc: Exception) -> str:
+def _message_of(exc: Exception) -> str:
     """Return the message of an exception of zenoh, without the position in zenoh's source."""
     return str(exc).split(" at /", 1)[0].rstrip(".! ")

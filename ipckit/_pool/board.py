@@ -18,7 +18,7 @@ _WORD_BYTES: Final = 8
 # The words of a worker.
 _TASK: Final = 0  # the number of the task that it runs; 0 for none
 _SINCE: Final = 1  # when the task began, by CLOCK_MONOTONIC, as a float
-_CONDEMNED: Final = 2  # the number of the overdue task because of which the pool kills the worker
+_KILLED_FOR: Final = 2  # the number of the overdue task because of which the pool kills the worker
 
 
 class Board:
@@ -61,18 +61,18 @@ class Board:
         """Return when the worker's task began."""
         return self._times[place * _WORDS + _SINCE]
 
-    def condemn(self, place: int, task: int) -> bool:
+    def mark_for_kill(self, place: int, task: int) -> bool:
         """Record that the pool kills a worker because of a task. Return whether it still runs it.
 
-        A worker calls `is_condemned` after each task, before it takes another one. So the kill
-        can't hit another task.
+        A worker calls `is_marked_for_kill` after each task, before it takes another one. So the
+        kill can't hit another task.
         """
-        self._words[place * _WORDS + _CONDEMNED] = task
+        self._words[place * _WORDS + _KILLED_FOR] = task
         return self.task(place) == task
 
-    def is_condemned(self, place: int, task: int) -> bool:
+    def is_marked_for_kill(self, place: int, task: int) -> bool:
         """Return whether the pool kills the worker because of a task."""
-        return self._words[place * _WORDS + _CONDEMNED] == task
+        return self._words[place * _WORDS + _KILLED_FOR] == task
 
     def sleep(self, place: int) -> None:
         """Record that a worker waits for its bell."""

@@ -22,14 +22,14 @@ class Member:
         ready: whether it has started, and its initializer has succeeded.
         failed: whether its initializer has raised an exception.
         leaving: whether it has announced its exit.
-        buried: whether the pool has handled its death.
+        handled: whether the pool has handled its death.
         overdue: the number of the task because of which it is killed; 0 for none.
     """
 
     def __init__(self, place: int, process: Started) -> None:
         self.place, self.process = place, process
         self.done = self.overdue = 0
-        self.ready = self.failed = self.leaving = self.buried = False
+        self.ready = self.failed = self.leaving = self.handled = False
 
 
 class Crew:

@@ -366,7 +366,7 @@ class Manager:
             self._receive(0)
         while self._deaths:
             member = self._deaths.popleft()
-            self._bury(member)
+            self._handle_death(member)
             member.process.pidfd.close()
         if self.broken:
             return False
@@ -463,12 +463,12 @@ class Manager:
     def _resume(self, number: int, message: bytes) -> None:
         """Process the job of a dead worker, which another worker has returned.
 
-        If the dead worker had begun the task, `_bury` decides whether the task runs again.
+        If the dead worker had begun the task, `_handle_death` decides whether the task runs again.
         Otherwise the task waits to be handed out again. The kernel frees a process's locks before
         its pidfd shows the end, so a job can be returned before the pool knows of the death.
         """
         for member in self.crew.ended():
-            self._bury(member)
+            self._handle_death(member)
         task = self._tasks.get(number)
         if task is not None:
             with self._lock:  # waits for the end of `_send`, which sets `message` to None
@@ -502,15 +502,15 @@ class Manager:
         self._deaths.append(member)
         self._wake()
 
-    def _bury(self, member: Member) -> None:
+    def _handle_death(self, member: Member) -> None:
         """Handle the death of a worker. Its task fails, or waits until its job is returned."""
-        if member.buried:
+        if member.handled:
             return
         for _ in range(len(self._plan.results)):  # the worker may have sent results before
             self._receive(0)
-        if member.buried:
+        if member.handled:
             return
-        member.buried = True
+        member.handled = True
         board, place = self._plan.board, member.place
         number = board.task(place)
         with self._lock:
@@ -617,7 +617,7 @@ class Manager:
 
     def _end(self) -> None:
         """Stop the workers, and close all objects. Other threads may still call `stats`."""
-        members = [member for member in self.crew if not member.buried]
+        members = [member for member in self.crew if not member.handled]
         stops = len(members)
         if self.broken:
             stops = 0
@@ -638,7 +638,7 @@ class Manager:
             members = [member for member in members if member not in ended]
         with self._lock:
             for member in self.crew:
-                if not member.buried:
+                if not member.handled:
                     member.process.pidfd.close()
                 self.crew.remove(member)
             self.crew.launcher.close()

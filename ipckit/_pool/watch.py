@@ -118,7 +118,7 @@ class Watch:
                 rest = min(rest, left)
                 continue
             member.overdue = task
-            if self._board.condemn(member.place, task):
+            if self._board.mark_for_kill(member.place, task):
                 with suppress(OSError):
                     signal.pidfd_send_signal(member.process.pidfd.number, signal.SIGKILL)
         return rest

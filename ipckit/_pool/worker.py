@@ -96,7 +96,7 @@ class Worker:
             board.end(place)
             delivery.ack()
             del delivery, memory
-            if board.is_condemned(place, task):
+            if board.is_marked_for_kill(place, task):
                 os._exit(0)  # the pool is about to kill this process because of the task
             self._tasks += 1
             if max_tasks is not None and self._tasks >= max_tasks:
