@@ -185,7 +185,7 @@ def _run(link: Link, loop: asyncio.AbstractEventLoop, connected: _Done, ended: _
 
 
 async def _run_and_note(link: Link, connected: _Done) -> None:
-    """Run the link, and note when it is connected for the first time."""
+    """Run the link, and complete `connected` when it is connected for the first time."""
 
     async def note() -> None:
         await link.ready.wait()

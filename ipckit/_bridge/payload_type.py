@@ -64,7 +64,7 @@ class PayloadType:
         """Check that the messages on the other side have this type.
 
         Raises:
-            LayoutMismatch: they have another type or another byte order.
+            LayoutMismatch: the messages have another type or another byte order.
         """
         if self.fingerprint != other.fingerprint:
             message = f"the messages there are {other.text}, and the messages here are {self.text}"

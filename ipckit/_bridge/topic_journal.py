@@ -45,9 +45,9 @@ class TopicJournal:
             alone: whether no other process publishes to that topic.
 
         Returns:
-            A dict and a number. The dict has the number of the next message for each topic id. The
-            number tells for how many messages it is unknown whether they were published, because
-            other processes have published too.
+            A dict and a count. The dict has the number of the next message for each topic id. The
+            count is the number of messages that may or may not have been published. It is 0 unless
+            other processes publish too.
         """
         found: dict[bytes, int] = {}
         uncertain = 0

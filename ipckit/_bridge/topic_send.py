@@ -232,7 +232,7 @@ class TopicSender(Link):
         """Check that messages of `length` bytes fit into a packet.
 
         Raises:
-            MessageTooLong: they do not fit.
+            MessageTooLong: the messages do not fit.
         """
         if length > self.longest:
             message = f"a message has {length:,} bytes, and the server accepts {self.longest:,}"

@@ -43,9 +43,18 @@ class Methods:
     ) -> None:
         """Add a method.
 
+        Args:
+            function: the function.
+            name: the name by which clients call it; None for the function's own name.
+            codec: the argument ``codec`` of `Service.method`.
+            in_place: whether arrays among the arguments use shared memory, read-only.
+            frame: the frame that registers the function, for local names in its annotations.
+
         Raises:
             TypeError: a type can't be carried, or an annotation is missing.
             AlreadyExists: the service has a method of that name.
+            InvalidArgument: the function has no name, and `name` is None or empty.
+            LimitReached: the service has 65,535 methods.
         """
         if not callable(function):
             message = f"a method must be a function, not {type(function).__name__}"

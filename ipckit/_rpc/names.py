@@ -60,7 +60,7 @@ def clients_in_memory(service: str) -> list[int]:
 
 
 def remove_all_of(service: str, token: int) -> None:
-    """Remove all objects of a client that is gone from /dev/shm, with those of its servers."""
+    """Remove all objects of a closed or dead client from /dev/shm, with its servers' messages."""
     client = client_of(service, token)
     for name in _names_in_memory():
         # The client's channel and table, its streams, and long messages.

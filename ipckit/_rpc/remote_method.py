@@ -174,7 +174,7 @@ class RemoteMethod:
         """Return the codec of the method.
 
         Raises:
-            TypeError: this process has not imported its class.
+            TypeError: this process has not imported the class of the codec.
         """
         if self._codec is None:
             module, qualname = self._codec_name
@@ -231,6 +231,6 @@ class Describe:
         except (msgspec.DecodeError, TypeError, ValueError):
             version, found = None, []
         if version != VERSION:
-            message = f"the service speaks version {version} of the protocol, not {VERSION}"
+            message = f"the service uses version {version} of the protocol, not {VERSION}"
             raise LayoutMismatch(message, op="call")
         return found

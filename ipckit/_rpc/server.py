@@ -262,7 +262,7 @@ class Server:
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Stop taking calls. A running call goes on to its end."""
+        """Stop taking calls. A running call is completed first."""
         self.stopping = True
         # At the beginning of a call, the server sets `busy` and then checks whether the handle is
         # closed. At the end of a call, it clears `busy` and then checks `stopping`.

@@ -272,6 +272,8 @@ class Service(Handle):
         Raises:
             TypeError: an annotation is missing, or the values of a type can't be carried.
             AlreadyExists: there is a method of that name.
+            InvalidArgument: the function has no name; pass `name`.
+            LimitReached: the service has 65,535 methods.
             ClosedHandle: the service is closed.
         """
         frame = sys._getframe(1)  # noqa: SLF001 - for local names in annotations
