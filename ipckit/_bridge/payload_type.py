@@ -53,7 +53,7 @@ class PayloadType:
         """Check that this machine can read the numbers in the messages.
 
         Raises:
-            LayoutMismatch: they were written on a machine with another byte order.
+            LayoutMismatch: the messages were written on a machine with another byte order.
         """
         if self.byteorder != sys.byteorder:
             message = f"the messages were written on a {self.byteorder}-endian machine, and this "
