@@ -315,7 +315,8 @@ class Link:
     def unfollow(self, wake: Wake) -> None:
         """Undo `follow`."""
         with suppress(ValueError):
-            self._followers.remove(wake)
+            while True:  # a call whose time ran out has followed more than once
+                self._followers.remove(wake)
         # It may have been woken to lead, and no longer needs to.
         if self._followers and self.leading.acquire(blocking=False):
             self.stop_leading()

@@ -247,18 +247,20 @@ class Server:
         self._plain = callers.plain
         self.stopping = False
         self.busy = 0
+        self._ending = threading.RLock()  # reentrant, because a signal handler can call `stop`
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Take no more calls. Calls that run are ended first."""
         self.stopping = True
-        # A server that begins a call sets `busy` and then checks whether the handle is closed. One
-        # that ends a call clears `busy` and then checks `stopping`.
-        if not self.busy:
-            self.requests.close()
-        elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - that of aio.serve
-            waiting.wake()
+        # A server that begins a call sets `busy` and then checks `stopping`. One that ends a call
+        # clears `busy` and then checks `stopping`.
+        with self._ending:
+            if not self.busy:
+                self.requests.close()
+            elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - that of aio.serve
+                waiting.wake()
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -274,8 +276,10 @@ class Server:
                 except ClosedHandle:
                     return
                 self.busy = 1
-                if requests._closed:  # noqa: SLF001 - a property takes longer
-                    return  # the call was delivered to another server
+                if self.stopping:
+                    with self._ending:  # `stop` has closed the handle, or sees that this is busy
+                        if requests.closed:
+                            return  # the call was delivered to another server
                 try:
                     if not self._run_plain(delivery):
                         call = self.accept(delivery)
