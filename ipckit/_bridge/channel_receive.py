@@ -66,6 +66,7 @@ class ChannelReceiver(Link):
         self._journal: ReceiveJournal
         self._type: PayloadType
         self._tail = 0
+        self._leaving = False  # no more packets are delivered
         self._done = False  # the server has all acknowledgements
         self._held: dict[str, Msg] = {}  # by the subject that acknowledges it
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
@@ -115,6 +116,8 @@ class ChannelReceiver(Link):
                 await self._fetch(session)
             finally:
                 keeping.cancel()
+            # What arrives from now on could be delivered, but no longer be acknowledged.
+            self._leaving = True
             await self._give_back()
             with suppress(Exception):  # then the server may deliver again what it has
                 await session.client.flush(_FLUSH_SECONDS)
@@ -160,6 +163,8 @@ class ChannelReceiver(Link):
             await self._changed()
 
     def _arrived(self, msg: Msg) -> None:
+        if self._leaving:  # the server delivers it again
+            return
         self._held[msg.reply] = msg
         self._waiting.put_nowait(msg)
 

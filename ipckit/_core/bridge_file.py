@@ -164,9 +164,11 @@ class BridgeFile:
         self.path = f"{SHM}/{BRIDGE_PREFIX}{digest}"
         self._target = f"{address} {url}"
         self._fd = self._opened()
+        _open.add(self)  # at once, because another thread may fork
         try:
             self.memory = self._mapped(JOURNAL_START + size)
         except BaseException:
+            _open.discard(self)
             os.close(self._fd)
             raise
         if bytes(self.memory[: len(BRIDGE_MAGIC)]) != BRIDGE_MAGIC:
@@ -180,7 +182,6 @@ class BridgeFile:
         self._store_text(_OBJECT_AT, _OBJECT_SIZE, address)
         self.store_state("starting", "")
         self.store_counts(Counts())
-        _open.add(self)
 
     def _opened(self) -> int:
         """Open or create the file, and lock it."""
@@ -295,7 +296,7 @@ class BridgeFile:
         The lock belongs to the open file, which the mapping holds too. If the child kept either,
         the bridge could not be started again after the parent was killed.
         """
-        with suppress(BufferError):  # a view of it exists
+        with suppress(AttributeError, BufferError):  # it is not mapped yet, or a view of it exists
             self.memory.close()
         os.close(self._fd)
         self._fd = -1
