@@ -496,6 +496,10 @@ class Callers:
                     found = self.known[client] = Caller(self._service, client)
         return found
 
+    def forked(self) -> None:
+        """In a forked child: replace the lock, which another thread may have held."""
+        self._opening = threading.Lock()
+
     def _forget(self, caller: Caller) -> None:
         """Close a client that has gone."""
         self.plain.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ipckit._rpc import methods
 from ipckit._rpc.link import Link
 from ipckit._rpc.remote_method import RemoteMethod
 from ipckit._rpc.server import Server
@@ -168,6 +170,48 @@ def test_stale_calls_with_all_slots_taken(
     done = concurrent.futures.wait(futures, timeout=30).done
     assert len(done) == len(futures)
     assert {future.result() for future in futures} == {1}
+
+
+def test_two_threads_add_methods(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them lost its method."""
+
+    def two() -> int:
+        return 2
+
+    met = threading.Event()
+    lock = service._changing
+
+    class Changing:
+        """The lock of the service; tells that the other thread waits for it."""
+
+        def __enter__(self) -> None:
+            if threading.current_thread() is adding:
+                met.set()
+            lock.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            lock.__exit__(None, None, None)
+
+    def add() -> None:
+        service.method(two)
+        met.set()
+
+    adding = threading.Thread(target=add)
+    service._changing = Changing()  # type: ignore[assignment]
+    encode = methods.encode
+
+    def encode_interrupted(value: Any) -> bytes:
+        """Encode the methods, while another thread adds one."""
+        monkeypatch.setattr(methods, "encode", encode)
+        adding.start()
+        assert met.wait(30)
+        return encode(value)
+
+    monkeypatch.setattr(methods, "encode", encode_interrupted)
+    service.method(_one)
+    adding.join()
+    service._changing = lock
+    assert [each.name for each in service._methods.by_number] == ["_one", "two"]
 
 
 # -- threads that can't be started -----------------------------------------------------------------
@@ -333,6 +377,40 @@ def test_a_signal_handler_submits_while_a_call_is_submitted(
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert [future.result(30) for future in futures] == [1, 1]
+
+
+# -- forks -----------------------------------------------------------------------------------------
+
+
+def test_a_fork_while_a_server_opens_a_client(service: Service) -> None:
+    """The child could not serve: another thread of its parent had held the locks."""
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with service._changing, service._callers._opening:
+            held.set()
+            forked.wait(30)
+
+    def pid() -> int:
+        return os.getpid()
+
+    service.method(pid)
+    thread = _in_thread(hold)
+    assert held.wait(30)
+    child = os.fork()
+    if child == 0:
+        try:
+            service.serve()
+        finally:
+            os._exit(0)
+    try:
+        forked.set()
+        thread.join()
+        with Client.open_or_wait(service.name, timeout=30) as client:
+            assert client.call("pid", timeout=30) == child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 # -- the end of a server ---------------------------------------------------------------------------
