@@ -164,7 +164,7 @@ class Link:
         try:
             slot = self._slots.get_nowait()
         except Empty:
-            slot = self._slots.get(timeout=timeout)
+            slot = self._slots.get(timeout=_limited(timeout))
         number = next(self._numbers)
         call = WaitingCall(self, number, slot)
         self.calls[2 * slot + 1] = 0
@@ -274,7 +274,7 @@ class Link:
                 if left is not None and left <= 0:
                     return call.reply is not None
                 with suppress(Empty):
-                    woken.get(timeout=left)
+                    woken.get(timeout=_limited(left))
         finally:
             self.unfollow(call.wake)
             call.wake = None
@@ -424,6 +424,11 @@ class Link:
         self.left = True
         self.replies.close()
         self._memory.close()
+
+
+def _limited(seconds: float | None) -> float | None:
+    """Return a timeout as Python's locks take it: 292 years at most."""
+    return None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
 
 
 def server_gone(service: str, server: int = 0, *, method: str = "") -> PeerGone:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,6 +67,47 @@ def test_a_call_that_timed_out_is_not_woken_in_the_place_of_another(serve: Serve
     finally:
         released.set()
         link.stop_leading()
+
+
+def test_long_timeouts_while_another_thread_leads(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OverflowError came only if another thread received the replies, or all slots were taken."""
+    client = serve(_one)
+    client.call("_one", timeout=30)
+    link = client._link
+    assert link is not None
+    slots = link._slots
+
+    class Slots:
+        """The slots, of which none is free at first."""
+
+        get, put = slots.get, slots.put
+
+        @staticmethod
+        def get_nowait() -> int:
+            raise Empty
+
+    monkeypatch.setattr(link, "_slots", Slots)
+    results: list[object] = []
+
+    def call() -> None:
+        try:
+            results.append(client.call("_one", timeout=1e10))
+        except OverflowError as exc:
+            results.append(exc)
+
+    assert link.leading.acquire()  # this thread leads
+    try:
+        thread = _in_thread(call)
+        while not link._followers and thread.is_alive():
+            time.sleep(0.001)
+        while thread.is_alive():
+            link.receive(0.01)
+    finally:
+        link.stop_leading()
+    thread.join()
+    assert results == [1]
 
 
 # -- the methods of the service change -------------------------------------------------------------
