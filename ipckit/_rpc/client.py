@@ -185,24 +185,27 @@ class Client(Closable):
                 body = encode(args)
             except UNENCODABLE as exc:
                 raise remote.mismatch(exc) from None
-            if (
-                len(body) <= _SHORT and not link.exchanging and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
-            ):
+            if len(body) <= _SHORT and not link.leads():
                 # A call of the most frequent kind, of plain values, while no other thread waits for
                 # a reply. `_call` does the same, but takes twice as long.
                 try:
-                    return link.exchange(remote, body, deadline)
-                except OtherReply as other:
-                    reply = other.reply
-                except DecodeError as exc:
-                    raise remote.undecodable(exc) from exc
-                finally:
-                    link.end_exchange()
-                if reply is None:
-                    raise self.too_late(remote.name, timeout)
-                with suppress(StaleMethods):
-                    return self.finish(remote, reply)
-                self.forget_methods()
+                    if link.leading.acquire(False):  # noqa: FBT003 - a keyword takes longer
+                        try:
+                            return link.exchange(remote, body, deadline)
+                        except OtherReply as other:
+                            reply = other.reply
+                        except DecodeError as exc:
+                            raise remote.undecodable(exc) from exc
+                        finally:
+                            link.end_exchange()
+                        if reply is None:
+                            raise self.too_late(remote.name, timeout)  # noqa: TRY301 - as below
+                        with suppress(StaleMethods):
+                            return self.finish(remote, reply)
+                        self.forget_methods()
+                except BaseException:
+                    link.repair()
+                    raise
         return self._call(method, args, named, deadline, timeout)
 
     def _call(

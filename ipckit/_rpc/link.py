@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 # How often a waiting client checks whether the server of its call is alive.
 CHECK_SECONDS: Final = 0.04
+_FOLLOW_SECONDS: Final = 1.0  # how often a thread that waits for its turn looks itself
 _EXCHANGE_SLOT: Final = 0  # of the calls of `exchange`, of which there is one at a time
 _HEAD: Final = REPLY.size
 _BYTE_ORDER: Final = sys.byteorder
@@ -142,6 +143,8 @@ class Link:
         self._used: dict[int, int] = {}  # the slots of the calls that have not ended, by number
         # Reentrant, because a signal handler can call the client during a call of its thread.
         self.leading = threading.RLock()
+        # Whether this thread has it.
+        self.leads: Callable[[], bool] = self.leading._is_owned  # type: ignore[attr-defined] # noqa: SLF001 - threading.Condition needs it too
         self.exchanging = 0
         self._exchanged: bytes | View | None = None
         self._followers: deque[Wake] = deque()
@@ -255,6 +258,29 @@ class Link:
 
     def wait(self, call: WaitingCall, deadline: float | None) -> bool:
         """Wait for the reply of a call. Return whether it came before the deadline."""
+        led = self.leads()  # this is a signal handler that interrupted a call of its thread
+        try:
+            return self._wait(call, deadline)
+        except BaseException:
+            if not led:
+                self.repair()
+            raise
+
+    def repair(self) -> None:
+        """Let another thread lead, after an exception in a call.
+
+        A signal handler can raise one at any moment, also just after the lock was acquired, or
+        before it is released.
+        """
+        if self.leads():
+            self.calls[0] = self.exchanging = 0
+            self._exchanged = None
+            while self.leads():
+                self.leading.release()
+        if self._followers:
+            self._wake_follower()
+
+    def _wait(self, call: WaitingCall, deadline: float | None) -> bool:
         if self.leading.acquire(blocking=False):
             try:
                 return self._lead(call, deadline)
@@ -264,7 +290,8 @@ class Link:
         call.wake = lambda: woken.put(None)
         try:
             while call.reply is None:
-                self._followers.append(call.wake)
+                if call.wake not in self._followers:
+                    self._followers.append(call.wake)
                 if self.leading.acquire(blocking=False):
                     try:
                         return self._lead(call, deadline)
@@ -273,8 +300,11 @@ class Link:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return call.reply is not None
+                # Not for ever: an exception of a signal handler may have lost the wake.
                 with suppress(Empty):
-                    woken.get(timeout=_limited(left))
+                    woken.get(
+                        timeout=_FOLLOW_SECONDS if left is None else min(left, _FOLLOW_SECONDS)
+                    )
         finally:
             self.unfollow(call.wake)
             call.wake = None

@@ -455,6 +455,86 @@ def test_a_fork_while_a_server_opens_a_client(service: Service) -> None:
         os.waitpid(child, 0)
 
 
+class _InterruptedError(Exception):
+    """What a signal handler raises."""
+
+
+class _Lock:
+    """A lock; a signal handler raises an exception just after it is acquired, or before its end."""
+
+    def __init__(self, link: Link, at: str) -> None:
+        self._lock, self._at = link.leading, at
+        self._is_owned = link.leads
+
+    def acquire(self, *args: Any, **named: Any) -> bool:
+        found = self._lock.acquire(*args, **named)
+        if found and self._at == "acquire":
+            self._at = ""
+            raise _InterruptedError
+        return found
+
+    def release(self) -> None:
+        if self._at == "release":
+            self._at = ""
+            raise _InterruptedError
+        self._lock.release()
+
+
+@pytest.mark.parametrize("at", ["acquire", "release"])
+@pytest.mark.parametrize("method", ["_one", "first"])
+def test_a_signal_handler_raises_while_a_thread_takes_its_turn(
+    serve: Serve, at: str, method: str
+) -> None:
+    """The other threads of the client could never receive a reply again."""
+
+    def first(x: list[int]) -> int:
+        return x[0]
+
+    client = serve(_one, first)
+    args = () if method == "_one" else ([1],)
+    assert client.call(method, *args, timeout=30) == 1
+    link = client._link
+    assert link is not None
+    link.leading = _Lock(link, at)  # type: ignore[assignment]
+    with pytest.raises(_InterruptedError):
+        client.call(method, *args, timeout=30)
+    results: list[object] = []
+
+    def call() -> None:
+        try:
+            results.append(client.call(method, *args, timeout=5))
+        except Timeout as exc:
+            results.append(exc)
+
+    _in_thread(call).join()
+    assert results == [1]
+
+
+def test_a_signal_handler_raises_before_the_next_thread_is_woken(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(_one)
+    assert client.call("_one", timeout=30) == 1
+    link = client._link
+    assert link is not None
+    results: list[object] = []
+
+    def call() -> None:
+        try:
+            results.append(client.call("_one", timeout=10))
+        except Timeout as exc:
+            results.append(exc)
+
+    assert link.leading.acquire()  # this thread leads
+    thread = _in_thread(call)
+    while not link._followers:
+        time.sleep(0.001)
+    monkeypatch.setattr(link, "_wake_follower", lambda: None)
+    link.stop_leading()
+    thread.join()
+    assert results == [1]
+
+
 # -- the end of a server ---------------------------------------------------------------------------
 
 
