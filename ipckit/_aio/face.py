@@ -20,7 +20,9 @@ def waiters_of(handle: Any) -> Waiters:
     if waiters is None:
         # A weak reference, because a cycle would delay the warning of a dropped handle.
         found = ref(handle)
-        waiters = handle._awaiting = Waiters(lambda: str(getattr(found(), "_target", "")))
+        made = Waiters(lambda: str(getattr(found(), "_target", "")))
+        # In one step, because `close` wakes only these, and another thread may have made some.
+        waiters = vars(handle).setdefault("_awaiting", made)
     return waiters
 
 

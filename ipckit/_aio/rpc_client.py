@@ -11,7 +11,7 @@ from ipckit._aio.face import Face, waiters_of
 from ipckit._aio.loop import WaitingCall, running
 from ipckit._aio.wait_queue import WaitQueue, Wakeup
 from ipckit._core.public import public
-from ipckit._rpc.client import Client, deadline_of
+from ipckit._rpc.client import Client, deadline_of, signatures
 from ipckit._rpc.link import CHECK_SECONDS
 from ipckit._rpc.names import target_of
 from ipckit._rpc.replies import StaleMethods
@@ -113,8 +113,7 @@ class ClientFace(Face[Client]):
             IpcError: as for `Client.methods`.
         """
         deadline = deadline_of(timeout, target_of(self._handle.name))
-        await self._ask("methods", deadline)
-        return self._handle.signatures()
+        return signatures(await self._ask("methods", deadline))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -124,17 +123,17 @@ class ClientFace(Face[Client]):
 
     async def _find(self, method: str, deadline: float | None) -> RemoteMethod:
         """Return a method, asking the service for its methods."""
-        await self._ask(method, deadline)
-        return self._handle.find(method, deadline)
+        # Not `Client.find`: for an unknown method it would ask again, and block the loop.
+        return self._handle.one_of(await self._ask(method, deadline), method)
 
-    async def _ask(self, method: str, deadline: float | None) -> None:
-        """Ask the service for its methods, to call that of a name."""
+    async def _ask(self, method: str, deadline: float | None) -> dict[str, RemoteMethod]:
+        """Ask the service for its methods, to call that of a name; return all of them."""
         client = self._handle
         call = await self._begin(method, (), {}, deadline)
         try:
             if not await _reply(call, deadline):
                 raise client.too_late(method, None)
-            client.learn(call.reply)
+            return client.learn(call.reply)
         finally:
             call.link.end(call)
 

@@ -87,7 +87,11 @@ class Bridge:
         self.url: str = link.url.text
         self.direction: Direction = link.direction
         self._link = link
-        self._loop = asyncio.new_event_loop()
+        try:
+            self._loop = asyncio.new_event_loop()
+        except BaseException:  # such as OSError: RLIMIT_NOFILE is reached
+            link.abandon()
+            raise
         self._connected: _Done = concurrent.futures.Future()
         self._ended: _Done = concurrent.futures.Future()
         self._thread = threading.Thread(
@@ -96,7 +100,12 @@ class Bridge:
             name="ipckit-bridge",
             daemon=True,
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # such as RuntimeError: no thread can be started
+            self._loop.close()
+            link.abandon()
+            raise
         _open.add(self)
         self._stopper = weakref.finalize(self, _stop, self._loop, link)
 

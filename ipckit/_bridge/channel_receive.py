@@ -66,6 +66,7 @@ class ChannelReceiver(Link):
         self._journal: ReceiveJournal
         self._type: PayloadType
         self._tail = 0
+        self._leaving = False  # no more packets are delivered
         self._done = False  # the server has all acknowledgements
         self._unacked: dict[str, Msg] = {}  # unacknowledged packets, by their ack subjects
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
@@ -116,6 +117,8 @@ class ChannelReceiver(Link):
                 await self._fetch(session)
             finally:
                 extending.cancel()
+            # A packet that arrives from now on could be delivered, but no longer acknowledged.
+            self._leaving = True
             await self._nak_waiting()
             # If this fails, the server may not have all acknowledgements. Then it delivers packets
             # again, and the next bridge needs the journal.
@@ -163,6 +166,8 @@ class ChannelReceiver(Link):
             await self._changed()
 
     def _arrived(self, msg: Msg) -> None:
+        if self._leaving:  # the server delivers it again
+            return
         self._unacked[msg.reply] = msg
         self._waiting.put_nowait(msg)
 

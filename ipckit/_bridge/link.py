@@ -100,9 +100,13 @@ class Link(ABC):
             ticker.cancel()
             with suppress(asyncio.CancelledError):
                 await ticker
-            self._finish()
-            if self.memory is not None:
-                self.memory.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close what the bridge has opened, without `run` or at its end."""
+        self._finish()
+        if self.memory is not None:
+            self.memory.close()
 
     async def _run(self) -> None:
         delay = _FIRST_DELAY

@@ -55,10 +55,11 @@ class Interrupts:
     @contextlib.contextmanager
     def allowed(self) -> Generator[None]:
         """Let Ctrl-C interrupt the block, within a block that delays it."""
-        if self._pending:
-            raise KeyboardInterrupt
+        # Allowed first: a Ctrl-C after the check would be delayed until the end of the block.
         self._allowed = True
         try:
+            if self._pending:
+                raise KeyboardInterrupt
             yield
         finally:
             self._allowed = False

@@ -165,9 +165,11 @@ class BridgeFile:
         self.path = f"{SHM}/{BRIDGE_PREFIX}{digest}"
         self._target = f"{address} {url}"
         self._fd = self._opened()
+        _open.add(self)  # at once, because another thread may fork
         try:
             self.memory = self._mapped(JOURNAL_START + size)
         except BaseException:
+            _open.discard(self)
             os.close(self._fd)
             raise
         if bytes(self.memory[: len(BRIDGE_MAGIC)]) != BRIDGE_MAGIC:
@@ -181,7 +183,6 @@ class BridgeFile:
         self._store_text(_OBJECT_AT, _OBJECT_SIZE, address)
         self.store_state("starting", "")
         self.store_counts(Counts())
-        _open.add(self)
 
     def _opened(self) -> int:
         """Open or create the file, and lock it."""
@@ -301,7 +302,8 @@ class BridgeFile:
         alive. If the child kept one of them, the bridge could not restart after the parent was
         killed.
         """
-        with suppress(BufferError):  # a memoryview of the mapping exists
+        # The file is not mapped yet, or a memoryview of the mapping exists.
+        with suppress(AttributeError, BufferError):
             self.memory.close()
         os.close(self._fd)
         self._fd = -1

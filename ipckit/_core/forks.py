@@ -23,6 +23,7 @@ Step: TypeAlias = Literal[
     "channels",
     "queues",
     "clients",
+    "services",
     "pools",
     "waiters",
     "bridges",
@@ -48,6 +49,8 @@ ORDER: Final[tuple[Step, ...]] = (
     "queues",
     # Leaves the calls of an rpc client to the parent. That closes a channel for replies.
     "clients",
+    # Forgets the parent's servers of each rpc service, and the locks that its threads held.
+    "services",
     # Marks each ProcessPool of the parent as the parent's. That may drop tasks, whose futures and
     # arguments can be anything.
     "pools",

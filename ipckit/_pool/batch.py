@@ -127,13 +127,15 @@ class MapRun:
         return not self._cancelled and bool(self._calls or self._rest)
 
     def __len__(self) -> int:
-        return len(self._calls) + sum(len(calls) for _, calls in self._rest)
+        # A copy, because `end` appends without the manager's lock.
+        return len(self._calls) + sum(len(calls) for _, calls in tuple(self._rest))
 
     def add(self, calls: Iterator[tuple[Any, ...]], count: int | None) -> bool:
         """Add up to `count` calls, or all if it is None. Return whether any was added."""
         new = list(calls if count is None else islice(calls, count))
-        self._calls.extend(new)
-        self.added += len(new)
+        with self._arrived:  # `fail` must see all of them or none
+            self._calls.extend(new)
+            self.added += len(new)
         return bool(new)
 
     # -- for the manager ---------------------------------------------------------------------------

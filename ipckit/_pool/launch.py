@@ -195,7 +195,9 @@ class Nursery:
         with self._lock:
             while pid not in self._exits:
                 try:
-                    if not select.select([self._socket], [], [], _REAP_SECONDS)[0]:
+                    waiting = select.poll()  # select(2) takes no descriptor above 1023
+                    waiting.register(self._socket, select.POLLIN)
+                    if not waiting.poll(_REAP_SECONDS * 1000):
                         return None
                     self._receive()
                 except (ConnectionError, EOFError, ValueError):  # one side has closed the socket

@@ -236,7 +236,11 @@ class ProcessPool(Executor):
                 message = "cannot schedule new futures after shutdown"
                 raise RuntimeError(message)
             if self._manager is None:
-                self._manager = self._new_manager()
+                manager = self._new_manager()
+                if self._manager is None:
+                    self._manager = manager
+                else:  # a signal handler has started another one meanwhile
+                    manager.abandon()
             return self._manager
 
     def _is_foreign(self) -> bool:

@@ -110,7 +110,10 @@ class Feeder:
         try:
             self._start()
         except RuntimeError:
-            self.waiting.pop()
+            try:
+                self.waiting.remove(message)  # not `pop`: another thread may have added one since
+            except ValueError:  # the thread of another call has sent it
+                return
             self._note(self.waiting)
             raise
         if not self._finalized and self._join:
@@ -168,7 +171,8 @@ class Feeder:
             except (WouldBlock, Timeout):
                 time.sleep(_RETRY_SECONDS)  # a stopped process holds the channel's lock
             else:
-                self.waiting.popleft()
+                if self.waiting and self.waiting[0] is message:  # `join` may have dropped it
+                    self.waiting.popleft()
                 self._note(self.waiting)
 
     def _fail(self, error: Exception) -> None:

@@ -91,10 +91,10 @@ class Client(Closable):
         self._service, self._requests, self._size = service, requests, size
         self._link: Link | None = None
         self._methods: dict[str, RemoteMethod] = {}
-        self._revision = 0
         self._send = requests.send
         self._spares = count(1)
-        self._connecting = threading.Lock()
+        # Reentrant, because a signal handler can call or close the client at any moment.
+        self._connecting = threading.RLock()
         self._pump: FuturePump | None = None
         super().__init__()
         _CLIENTS.add(self)
@@ -194,24 +194,27 @@ class Client(Closable):
                 body = encode(args)
             except UNENCODABLE as exc:
                 raise remote.mismatch(exc) from None
-            if (
-                len(body) <= _SHORT and not link.exchanging and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
-            ):
+            if len(body) <= _SHORT and not link.leads():
                 # The fast path for the most frequent calls: with plain values, while no other
                 # thread waits for a reply. `_call` does the same, but takes twice as long.
                 try:
-                    return link.exchange(remote, body, deadline)
-                except OtherReply as other:
-                    reply = other.reply
-                except DecodeError as exc:
-                    raise remote.undecodable(exc) from exc
-                finally:
-                    link.end_exchange()
-                if reply is None:
-                    raise self.too_late(remote.name, timeout)
-                with suppress(StaleMethods):
-                    return self.finish(remote, reply)
-                self.forget_methods()
+                    if link.leading.acquire(False):  # noqa: FBT003 - a keyword takes longer
+                        try:
+                            return link.exchange(remote, body, deadline)
+                        except OtherReply as other:
+                            reply = other.reply
+                        except DecodeError as exc:
+                            raise remote.undecodable(exc) from exc
+                        finally:
+                            link.end_exchange()
+                        if reply is None:
+                            raise self.too_late(remote.name, timeout)  # noqa: TRY301 - as below
+                        with suppress(StaleMethods):
+                            return self.finish(remote, reply)
+                        self.forget_methods()
+                except BaseException:
+                    link.repair()
+                    raise
         return self._call(method, args, named, deadline, timeout)
 
     def _call(
@@ -264,9 +267,8 @@ class Client(Closable):
             IpcError: the call can't be sent; see `call`.
         """
         deadline = self._deadline(timeout)
-        if self._pump is None:
-            self._pump = FuturePump(self)
-        return self._pump.submit(method, args, named, deadline, timeout)
+        pump = self._pump or self._new_pump()
+        return pump.submit(method, args, named, deadline, timeout)
 
     def methods(self, *, timeout: float | None = None) -> dict[str, str]:
         """Ask the service for its methods, and return their signatures.
@@ -282,8 +284,7 @@ class Client(Closable):
             IpcError: the service did not answer; see `call`.
         """
         deadline = self._deadline(timeout)
-        self._ask("methods", deadline, timeout)
-        return self.signatures()
+        return signatures(self._ask("methods", deadline, timeout))
 
     if not TYPE_CHECKING:  # type checkers report misspelled attributes of a Client
 
@@ -302,11 +303,21 @@ class Client(Closable):
             NotFound: the service has no such method.
             IpcError: the service did not answer; see `call`.
         """
-        if name not in self._methods:
-            self._ask(name, deadline, None)
-        found = self._methods.get(name)
+        return self._methods.get(name) or self.one_of(self._ask(name, deadline, None), name)
+
+    def one_of(self, methods: dict[str, RemoteMethod], name: str) -> RemoteMethod:
+        """Return a method by name.
+
+        Args:
+            methods: what `learn` returned. Another thread may have forgotten the methods since.
+            name: the name.
+
+        Raises:
+            NotFound: the service has no such method.
+        """
+        found = methods.get(name)
         if found is None:
-            known = ", ".join(self._methods) or "none"
+            known = ", ".join(methods) or "none"
             message = f"the service has no method {name!r}"
             target = target_of(self._service)
             raise NotFound(
@@ -314,13 +325,15 @@ class Client(Closable):
             )
         return found
 
-    def _ask(self, name: str, deadline: float | None, timeout: float | None) -> None:
-        """Ask the service for its methods, and wait for the reply."""
+    def _ask(
+        self, name: str, deadline: float | None, timeout: float | None
+    ) -> dict[str, RemoteMethod]:
+        """Ask the service for its methods, and return those in the reply."""
         call = self.ask_for_methods(name, deadline)
         try:
             if not call.link.wait(call, deadline):
                 raise self.too_late(name, timeout)
-            self.learn(call.reply)
+            return self.learn(call.reply)
         finally:
             call.link.end(call)
 
@@ -331,10 +344,6 @@ class Client(Closable):
     def closed_error(self) -> ClosedHandle:
         """Return the error for a call on a closed client."""
         return closed_handle("call", self._target)
-
-    def signatures(self) -> dict[str, str]:
-        """Return the signatures of the methods that the client knows."""
-        return {name: str(each) for name, each in self._methods.items()}
 
     def known(self, name: str) -> RemoteMethod | None:
         """Return a method by name if the client knows it already, otherwise None."""
@@ -348,10 +357,10 @@ class Client(Closable):
             deadline: the moment until which to wait for room; None for no limit.
         """
         self._deadline(None)
-        return self._post(name, DESCRIBE, 0, b"", deadline)
+        return self._post(name, (DESCRIBE, 0), 0, b"", deadline)
 
-    def learn(self, reply: Reply | None) -> None:
-        """Store the methods in the reply to `ask_for_methods`.
+    def learn(self, reply: Reply | None) -> dict[str, RemoteMethod]:
+        """Store the methods in the reply to `ask_for_methods`, and return them by name.
 
         Raises:
             Corrupt: the reply does not describe methods.
@@ -369,7 +378,8 @@ class Client(Closable):
             raise
         except (LookupError, TypeError, ValueError) as exc:
             raise corrupt(self._service) from exc
-        self._revision, self._methods = revision, {each.name: each for each in found}
+        methods = self._methods = {each.name: each for each in found}
+        return methods
 
     def begin(
         self,
@@ -385,13 +395,14 @@ class Client(Closable):
             IpcError: the call can't be sent; see `call`.
         """
         flags, value = remote.encode(args, named)
-        name = remote.name
-        return self._post(name, remote.number, flags, value, deadline, streams=remote.streams)
+        # The number is that of the method's own revision; another thread may know a later one.
+        method = remote.number, remote.revision
+        return self._post(remote.name, method, flags, value, deadline, streams=remote.streams)
 
     def _post(
         self,
         name: str,
-        method: int,
+        method: tuple[int, int],
         flags: int,
         value: bytes | list[Buffer],
         deadline: float | None,
@@ -407,15 +418,16 @@ class Client(Closable):
         try:
             if streams:
                 call.stream = open_stream(self._service, link.token, call.number, self._size)
-            slot, number, token = call.slot, call.number, link.token
+            slot, token = call.slot, link.token
+            (place, revision), number = method, call.number
             if type(value) is bytes and len(value) <= _SHORT:
-                head = _pack(CALL_KIND, flags, method, slot, self._revision, 0, token, number)
+                head = _pack(CALL_KIND, flags, place, slot, revision, 0, token, number)
                 self._send(head + value, timeout=left)
             else:
                 call.memory = post(
                     self._requests,
                     lambda more: _pack(
-                        CALL_KIND, flags | more, method, slot, self._revision, 0, token, number
+                        CALL_KIND, flags | more, place, slot, revision, 0, token, number
                     ),
                     value,
                     left,
@@ -500,9 +512,23 @@ class Client(Closable):
         with self._connecting:
             if self._closed:
                 raise closed_handle("call", self._target)
-            if self._link is None:
-                self._link = Link(self._service, self._requests, self._size)
-            return self._link
+            return self._link or self._keep(Link(self._service, self._requests, self._size))
+
+    def _keep(self, link: Link) -> Link:
+        """Keep a new link, unless a signal handler has connected or closed the client meanwhile."""
+        if self._link is None and not self._closed:
+            self._link = link
+            return link
+        link.close()
+        if self._link is None:
+            raise closed_handle("call", self._target)
+        return self._link
+
+    def _new_pump(self) -> FuturePump:
+        with self._connecting:
+            if self._pump is None:
+                self._pump = FuturePump(self)
+            return self._pump
 
     def _spare_name(self) -> str:
         link = self._link or self._connect()
@@ -539,7 +565,7 @@ class Client(Closable):
     def leave_to_parent(self) -> None:
         """Close the child's copy of the parent's channel for replies, after a fork."""
         link, self._link = self._link, None
-        self._connecting, self._pump = threading.Lock(), None
+        self._connecting, self._pump = threading.RLock(), None
         if link is not None:
             link.leave()
 
@@ -566,6 +592,11 @@ def deadline_of(timeout: float | None, target: str) -> float | None:
         message = "a call has to wait for its result; it was not sent"
         raise WouldBlock(message, errno=errno.EAGAIN, op="call", target=target)
     return None if seconds is None else time.monotonic() + seconds
+
+
+def signatures(methods: dict[str, RemoteMethod]) -> dict[str, str]:
+    """Return the signatures of methods."""
+    return {name: str(each) for name, each in methods.items()}
 
 
 def _reopened(cls: type[Client], service: str, size: int) -> Client:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from ipckit._rpc.link import CHECK_SECONDS
 from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.wire import SLOTS
+from ipckit.errors import Timeout
 
 if TYPE_CHECKING:
     from ipckit._rpc.link import WaitingCall
     from ipckit._rpc.remote_method import RemoteMethod
     from ipckit._rpc.replies import Reply
-    from ipckit.errors import ClosedHandle, Timeout
+    from ipckit.errors import ClosedHandle
 
+    Again: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any], float | None, float | None]
+
+# Exceptions of callbacks are logged there, like those that a Future logs itself.
+_logger: Final = logging.getLogger("concurrent.futures")
 _IDLE_SECONDS: Final = 5.0  # after this time without calls, the thread ends
 
 
@@ -59,11 +66,14 @@ class _Submitted(NamedTuple):
     call: WaitingCall
     remote: RemoteMethod
     future: Future[Any]
-    again: tuple[str, tuple[Any, ...], dict[str, Any], float | None, float | None]
+    again: Again
 
 
 class FuturePump:
     """Completes the Futures of a client's calls, in a thread.
+
+    That thread must not wait for the service, because no other one completes the Futures. So a
+    second thread sends the calls again that the service refused, if there are any.
 
     Args:
         client: the client.
@@ -74,9 +84,12 @@ class FuturePump:
         self._waiting: dict[int, _Submitted] = {}
         self._ready: SimpleQueue[_Submitted | None] = SimpleQueue()
         self._deadlines: list[tuple[float, int]] = []
-        self._timing = threading.Lock()  # for `_deadlines`
-        self._starting = threading.Lock()
+        # Reentrant, because a signal handler can submit a call during a call of its thread.
+        self._timing = threading.RLock()  # for `_deadlines`
+        self._starting = threading.RLock()  # for the threads, and `_stale`
         self._thread: threading.Thread | None = None
+        self._stale: deque[tuple[Future[Any], Again]] = deque()
+        self._sender: threading.Thread | None = None
         self._closed = False
 
     def submit(
@@ -92,14 +105,10 @@ class FuturePump:
         self._send(future, (method, args, named, deadline, timeout))
         return future
 
-    def _send(
-        self,
-        future: Future[Any],
-        again: tuple[str, tuple[Any, ...], dict[str, Any], float | None, float | None],
-    ) -> None:
+    def _send(self, future: Future[Any], again: Again) -> None:
         method, args, named, deadline, _ = again
         remote = self._client.find(method, deadline)
-        call = self._client.begin(remote, args, named, deadline)
+        call = self._begin(remote, args, named, deadline)
         submitted = _Submitted(call, remote, future, again)
         self._waiting[call.number] = submitted
         if deadline is not None:
@@ -113,7 +122,34 @@ class FuturePump:
             _settle(future, self._client.closed_error())
             return
         self._ready.put(None)  # wakes the thread if it sleeps
-        self._start()
+        try:
+            self._start()
+        except BaseException as exc:  # such as RuntimeError: no thread can be started
+            call.close_stream()
+            _settle(future, exc)
+            raise
+
+    def _begin(
+        self,
+        remote: RemoteMethod,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+    ) -> WaitingCall:
+        """Send a call, waiting while all slots for calls are taken."""
+        if threading.current_thread() is not self._thread:
+            return self._client.begin(remote, args, named, deadline)
+        # A callback of a Future submits a call. Only this thread completes the calls that have the
+        # slots.
+        while True:
+            # `_turn` does not wait if there is nothing to complete.
+            soon = 0.0 if self._waiting else time.monotonic() + CHECK_SECONDS
+            try:
+                return self._client.begin(remote, args, named, soon)
+            except Timeout:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+            self._turn()
 
     def _forget(self, submitted: _Submitted) -> None:
         if self._waiting.pop(submitted.call.number, None) is not None:
@@ -126,11 +162,16 @@ class FuturePump:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
+            # It is not alive if it could not be started.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="ipckit-calls", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
+        with self._starting:
+            # A signal handler that interrupted `_start` may have started another thread.
+            if self._thread is not threading.current_thread():
+                return
         while True:
             while self._waiting:
                 self._turn()
@@ -208,15 +249,43 @@ class FuturePump:
             call.close_stream()
             call.link.end(call)
             self._client.forget_methods()
-            try:
-                self._send(future, again)
-            except BaseException as exc:
-                _settle(future, exc)
+            self._send_again(future, again)
         except BaseException as exc:
             call.close_stream()
             _settle(future, exc)
         else:
             _settle(future, result, failed=False)
+
+    def _send_again(self, future: Future[Any], again: Again) -> None:
+        """Have a call sent again."""
+        with self._starting:
+            self._stale.append((future, again))
+            if self._sender is not None:
+                return
+            self._sender = threading.Thread(
+                target=self._send_stale, name="ipckit-calls-again", daemon=True
+            )
+            try:
+                self._sender.start()
+            except BaseException as exc:  # such as RuntimeError: no thread can be started
+                self._sender = None
+                self._stale.clear()
+                _settle(future, exc)
+
+    def _send_stale(self) -> None:
+        while True:
+            with self._starting:
+                if not self._stale:
+                    self._sender = None
+                    return
+                future, again = self._stale.popleft()
+            if future.cancelled():
+                future.set_running_or_notify_cancel()  # `wait` and `as_completed` wait for this
+                continue
+            try:
+                self._send(future, again)
+            except BaseException as exc:
+                _settle(future, exc)
 
     def _expire(self) -> None:
         while True:
@@ -251,8 +320,12 @@ class _Wake:
 
 def _settle(future: Future[Any], result: Any, *, failed: bool = True) -> None:
     """Complete a Future, unless it was cancelled."""
-    with suppress(InvalidStateError):  # another thread has completed or cancelled it
+    try:
         if failed:
             future.set_exception(result)
         else:
             future.set_result(result)
+    except InvalidStateError:  # another thread has completed or cancelled it
+        pass
+    except BaseException:  # a Future logs only an Exception of a callback
+        _logger.exception("exception calling callback for %r", future)

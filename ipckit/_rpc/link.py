@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 # How often a waiting client checks whether the server of its call is alive.
 CHECK_SECONDS: Final = 0.04
+# How often a thread that waits for its turn checks whether it can lead.
+_FOLLOW_SECONDS: Final = 1.0
 _EXCHANGE_SLOT: Final = 0  # the slot of a call by `exchange`; there is at most one at a time
 _HEAD: Final = REPLY.size
 _BYTE_ORDER: Final = sys.byteorder
@@ -144,6 +146,8 @@ class Link:
         self._used: dict[int, int] = {}  # the slots of calls that have not ended, by number
         # Reentrant, because a signal handler can call the client during a call of the same thread.
         self.leading = threading.RLock()
+        # Whether this thread has it.
+        self.leads: Callable[[], bool] = self.leading._is_owned  # type: ignore[attr-defined] # noqa: SLF001 - threading.Condition needs it too
         self.exchanging = 0
         self._exchanged: bytes | View | None = None
         self._followers: deque[Wake] = deque()
@@ -169,7 +173,7 @@ class Link:
         try:
             slot = self._slots.get_nowait()
         except Empty:
-            slot = self._slots.get(timeout=timeout)
+            slot = self._slots.get(timeout=_limited(timeout))
         number = next(self._numbers)
         call = WaitingCall(self, number, slot)
         self.calls[2 * slot + 1] = 0
@@ -260,6 +264,29 @@ class Link:
 
     def wait(self, call: WaitingCall, deadline: float | None) -> bool:
         """Wait for the reply of a call. Return whether it came before the deadline."""
+        led = self.leads()  # this is a signal handler that interrupted a call of its thread
+        try:
+            return self._wait(call, deadline)
+        except BaseException:
+            if not led:
+                self.repair()
+            raise
+
+    def repair(self) -> None:
+        """Let another thread lead, after an exception in a call.
+
+        A signal handler can raise one at any moment, also just after the lock was acquired, or
+        before it is released.
+        """
+        if self.leads():
+            self.calls[0] = self.exchanging = 0
+            self._exchanged = None
+            while self.leads():
+                self.leading.release()
+        if self._followers:
+            self._wake_follower()
+
+    def _wait(self, call: WaitingCall, deadline: float | None) -> bool:
         if self.leading.acquire(blocking=False):
             try:
                 return self._lead(call, deadline)
@@ -269,7 +296,8 @@ class Link:
         call.wake = lambda: woken.put(None)
         try:
             while call.reply is None:
-                self._followers.append(call.wake)
+                if call.wake not in self._followers:
+                    self._followers.append(call.wake)
                 if self.leading.acquire(blocking=False):
                     try:
                         return self._lead(call, deadline)
@@ -278,8 +306,11 @@ class Link:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return call.reply is not None
+                # Not for ever: an exception of a signal handler may have lost the wake.
                 with suppress(Empty):
-                    woken.get(timeout=left)
+                    woken.get(
+                        timeout=_FOLLOW_SECONDS if left is None else min(left, _FOLLOW_SECONDS)
+                    )
         finally:
             self.unfollow(call.wake)
             call.wake = None
@@ -320,7 +351,8 @@ class Link:
     def unfollow(self, wake: Wake) -> None:
         """Undo `follow`."""
         with suppress(ValueError):
-            self._followers.remove(wake)
+            while True:  # a call whose time ran out has followed more than once
+                self._followers.remove(wake)
         # If it was woken to become the leader, pass the wake on.
         if self._followers and self.leading.acquire(blocking=False):
             self.stop_leading()
@@ -433,6 +465,11 @@ class Link:
         self.left = True
         self.replies.close()
         self._memory.close()
+
+
+def _limited(seconds: float | None) -> float | None:
+    """Return a timeout as Python's locks take it: 292 years at most."""
+    return None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
 
 
 def server_gone(service: str, server: int = 0, *, method: str = "") -> PeerGone:

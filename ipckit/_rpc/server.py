@@ -258,18 +258,20 @@ class Server:
         self._plain = callers.plain
         self.stopping = False
         self.busy = 0
+        self._ending = threading.RLock()  # reentrant, because a signal handler can call `stop`
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Stop taking calls. A running call is completed first."""
         self.stopping = True
-        # At the beginning of a call, the server sets `busy` and then checks whether the handle is
-        # closed. At the end of a call, it clears `busy` and then checks `stopping`.
-        if not self.busy:
-            self.requests.close()
-        elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - aio.serve waits
-            waiting.wake()
+        # At the beginning of a call, the server sets `busy` and then checks `stopping`. At the end
+        # of a call, it clears `busy` and then checks `stopping`.
+        with self._ending:
+            if not self.busy:
+                self.requests.close()
+            elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - aio.serve waits
+                waiting.wake()
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -285,8 +287,10 @@ class Server:
                 except ClosedHandle:
                     return
                 self.busy = 1
-                if requests._closed:  # noqa: SLF001 - a property takes longer
-                    return  # the channel delivers the call to another server
+                if self.stopping:
+                    with self._ending:  # `stop` has closed the handle, or sees that this is busy
+                        if requests.closed:
+                            return  # the channel delivers the call to another server
                 try:
                     if not self._run_plain(delivery):
                         call = self.accept(delivery)
@@ -505,6 +509,10 @@ class Callers:
                     self.drop_gone()
                     found = self.known[client] = Caller(self._service, client)
         return found
+
+    def forked(self) -> None:
+        """In a forked child: replace the lock, which another thread may have held."""
+        self._opening = threading.Lock()
 
     def _forget(self, caller: Caller) -> None:
         """Close the connection to a client."""

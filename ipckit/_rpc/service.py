@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
@@ -12,6 +13,7 @@ from ipckit._channel.channel import Channel
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
 from ipckit._core.files import CHANNEL_PREFIX, SHM
+from ipckit._core.forks import at_fork
 from ipckit._core.handle import Capabilities, Handle
 from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
@@ -39,6 +41,7 @@ R = TypeVar("R")
 
 _CAPACITY: Final = 1024
 _SIZE: Final = 1 << 22
+_SERVICES: Final[weakref.WeakSet[Service]] = weakref.WeakSet()
 
 
 @public("ipckit.rpc")
@@ -85,6 +88,7 @@ class Service(Handle):
         self._servers: set[Server] = set()
         self._changing = threading.RLock()  # reentrant, because a signal handler can call `close`
         Handle.__init__(self, owner=owner)
+        _SERVICES.add(self)
 
     # -- create and open -------------------------------------------------------------------------
 
@@ -290,8 +294,9 @@ class Service(Handle):
     def _add(
         self, function: Any, name: str | None, codec: Any, *, in_place: bool, frame: Any
     ) -> None:
-        self._check_open("method")
-        self._methods.add(function, name, codec, in_place=in_place, frame=frame)
+        with self._changing:  # or one of two threads that add methods would lose its own
+            self._check_open("method")
+            self._methods.add(function, name, codec, in_place=in_place, frame=frame)
 
     # -- serve -----------------------------------------------------------------------------------
 
@@ -369,6 +374,11 @@ class Service(Handle):
         if last and self._closed:
             self._callers.close()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: forget the parent's servers, and locks that other threads held."""
+        self._changing, self._servers = threading.RLock(), set()
+        self._callers.forked()
+
     # -- lifecycle ---------------------------------------------------------------------------------
 
     @property
@@ -413,3 +423,11 @@ class Service(Handle):
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
         return cls.open(*args)
+
+
+def _after_fork() -> None:
+    for service in tuple(_SERVICES):
+        service.leave_to_parent()
+
+
+at_fork("services", after_in_child=_after_fork)

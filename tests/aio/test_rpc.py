@@ -142,6 +142,19 @@ def test_calls(run: Run, serve: Serve) -> None:
     run(main)
 
 
+def test_an_unknown_method_of_a_service_in_the_same_loop(run: Run, ns: Namespace) -> None:
+    """The client asked a second time for the methods, and blocked the loop of the service."""
+
+    async def main() -> None:
+        async with served(ns, add_later) as client:
+            for _ in range(2):
+                with pytest.raises(NotFound, match="no method 'nope'"):
+                    await client.call("nope", timeout=30)
+            assert await client.call("add_later", 1, timeout=30) == 2
+
+    run(main)
+
+
 def test_tasks_that_share_a_client(run: Run, serve: Serve) -> None:
     """More than a client has places for calls."""
     name = serve(add, workers=2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import sys
 import threading
 import time
@@ -334,3 +336,24 @@ def test_a_stopped_worker_does_not_stop_the_end_for_ever() -> None:
 def test_names_of_functions_contain_no_arguments() -> None:
     assert name_of(partial(partial(tasks.add, "x" * 1000), 2)) == "pool_tasks.add"
     assert name_of(tasks.Callable("x")) == "pool_tasks.Callable"
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+
+def test_many_descriptors() -> None:
+    """The pool could not tell how a worker died: select(2) takes no descriptor above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("RLIMIT_NOFILE is too low")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    files = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        with ProcessPool(1, "fork") as pool:
+            error = pool.submit(tasks.die).exception(SECONDS)
+        assert isinstance(error, WorkerDied)
+        assert error.signal == signal.SIGKILL
+    finally:
+        for fd in files:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -156,7 +156,7 @@ def test_a_message_elsewhere_unlinks_only_long_messages(name: str, serving: Serv
         PosixSharedMemory.create(f"{service}.0123456789abcdef", 64) as table,
     ):
         assert client.call("one", timeout=10) == 1
-        link, revision = client._link, client._revision
+        link, revision = client._link, client._methods["one"].revision
         assert link is not None
         for victim in (other, table):
             call = link.begin()
