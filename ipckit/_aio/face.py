@@ -17,13 +17,15 @@ H = TypeVar("H")
 def waiters_of(handle: Any) -> Waiters:
     """Return the waiters of a handle, which all of its faces share."""
     waiters: Waiters | None = handle._awaiting
-    if waiters is None:
-        # A weak reference, because a cycle would delay the warning of a dropped handle.
-        found = ref(handle)
-        made = Waiters(lambda: str(getattr(found(), "_target", "")))
-        # In one step, because `close` wakes only these, and another thread may have made some.
-        waiters = vars(handle).setdefault("_awaiting", made)
-    return waiters
+    if waiters is not None:
+        return waiters
+    # A weak reference, because a cycle would delay the warning of a dropped handle.
+    found = ref(handle)
+    made = Waiters(lambda: str(getattr(found(), "_target", "")))
+    # In one step, because `close` wakes only these, and another thread may have made some.
+    attributes: dict[str, Any] = vars(handle)
+    shared: Waiters = attributes.setdefault("_awaiting", made)
+    return shared
 
 
 @public("ipckit.aio")
