@@ -23,8 +23,7 @@ def waiters_of(handle: Any) -> Waiters:
     found = ref(handle)
     made = Waiters(lambda: str(getattr(found(), "_target", "")))
     # In one step, because `close` wakes only these, and another thread may have made some.
-    attributes: dict[str, Any] = vars(handle)
-    shared: Waiters = attributes.setdefault("_awaiting", made)
+    shared: Waiters = handle.__dict__.setdefault("_awaiting", made)
     return shared
 
 
