@@ -50,19 +50,20 @@ def main() -> None:
     parser.add_argument("--method", default="fork", help="fork, spawn or forkserver")
     parser.add_argument("--every", type=float, default=0.2, help="seconds between lines")
     args = parser.parse_args()
-    killed = 0
+    killed: set[int] = set()
     with plain_errors(), ProcessPool(args.workers, args.method, retries=args.retries) as pool:
         begin = time.monotonic()
         futures = [pool.submit(count_primes, n * CHUNK) for n in range(args.chunks)]
         while wait(futures, timeout=args.every).not_done:
             stats = pool.stats()
             show(stats)
-            busy = [worker.pid for worker in stats.workers if worker.task]
-            if killed < args.kills and busy:
+            # The pool may not have noticed yet that a worker was killed.
+            busy = [each.pid for each in stats.workers if each.task and each.pid not in killed]
+            if len(killed) < args.kills and busy:
                 say(f"kill -9 {busy[0]}")
                 with suppress(ProcessLookupError):  # it may have died since
                     os.kill(busy[0], signal.SIGKILL)
-                killed += 1
+                killed.add(busy[0])
         show(pool.stats())
         lost = [future for future in futures if future.exception() is not None]
         primes = sum(future.result() for future in futures if future not in lost)
