@@ -16,7 +16,7 @@ from ipckit._bridge.links import receiver_of, sender_of
 from ipckit._bridge.options import BridgeOptions
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.public import public
-from ipckit.errors import Timeout
+from ipckit.errors import ClosedHandle, Timeout
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -125,16 +125,21 @@ class Bridge:
             Timeout: the timeout ended before the bridge was connected.
             LayoutMismatch: the messages on the other side are of another type.
             NotFound: the library of the engine is not installed.
+            ClosedHandle: the bridge was closed before it was connected.
             IpcError: the bridge ended with another error.
         """
-        wait = checked_timeout(timeout)
-        done = (self._connected, self._ended)
-        concurrent.futures.wait(done, wait, concurrent.futures.FIRST_COMPLETED)
-        if self._ended.done():
+        first = concurrent.futures.FIRST_COMPLETED
+        either = (self._connected, self._ended)
+        done, _ = concurrent.futures.wait(either, checked_timeout(timeout), first)
+        if self._ended in done:
             self._ended.result()  # raises the exception that ended the bridge
-        elif not self._connected.done():
-            message = f"the bridge is not connected: {self._link.reason or 'no answer'}"
-            raise Timeout(message, errno=errno.ETIMEDOUT, op="bridge", target=self.address)
+        if self._connected.done():
+            return
+        if self._ended in done:
+            message = "the bridge was closed before it was connected"
+            raise ClosedHandle(message, errno=errno.EBADF, op="bridge", target=self.address)
+        message = f"the bridge is not connected: {self._link.reason or 'no answer'}"
+        raise Timeout(message, errno=errno.ETIMEDOUT, op="bridge", target=self.address)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the bridge ends.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import Channel
+from ipckit import Channel, ClosedHandle
 from ipckit._bridge import channel_receive
 from ipckit._bridge.channel_receive import ChannelReceiver
 from ipckit._bridge.payload_type import type_of_object
@@ -157,3 +157,11 @@ def test_a_packet_that_comes_when_a_receiver_leaves(
     asyncio.run(main())
     # Either it was not delivered, or the next bridge knows that it was.
     assert not len(far) or bridges()
+
+
+def test_a_bridge_that_is_closed_before_it_is_connected() -> None:
+    with Channel.anonymous(peer_gone="wait") as near:
+        bridge = forward(near, URL)
+        bridge.close()
+        with pytest.raises(ClosedHandle, match="closed before it was connected"):
+            bridge.wait_connected()
