@@ -21,7 +21,7 @@ from demo_bridge_hosts import AT, Host, enter_namespaces
 
 from ipckit import Topic
 
-URL = f"zenoh://{AT[0]}:7447/bench"
+TOPIC, URL = "topic:bench", f"zenoh://{AT[0]}:7447/bench"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 WARM_UP = 0.3
 SIZES = {64: 500_000, 1 << 20: 1_500}
@@ -34,6 +34,12 @@ def opened(size: int) -> Topic[bytes]:
     room = max(2 * size * capacity, 1 << 20)
     topic = Topic.open_or_create("bench", capacity=capacity, size=room, peer_gone="wait")
     return topic.disown()
+
+
+def make(size: int, count: int) -> None:
+    """Create the topic, so that the bridge finds it."""
+    del count
+    opened(size).close()
 
 
 def publish(size: int, count: int) -> None:
@@ -67,24 +73,6 @@ def subscribe(size: int, count: int) -> None:
                 got += 1
             first, start = first or got, start or time.perf_counter()
         print((got - first) / (time.perf_counter() - start), flush=True)
-
-
-def send(size: int, count: int) -> None:
-    """Run the sending bridge."""
-    from ipckit.bridge import forward  # noqa: PLC0415
-
-    del count
-    with opened(size) as topic, forward(topic, URL) as bridge:
-        bridge.wait()
-
-
-def bring(size: int, count: int) -> None:
-    """Run the receiving bridge."""
-    from ipckit.bridge import receive  # noqa: PLC0415
-
-    del count
-    with opened(size) as topic, receive(URL, topic) as bridge:
-        bridge.wait()
 
 
 def _session(mode: str) -> Any:
@@ -136,10 +124,7 @@ def zenoh_subscribe(size: int, count: int) -> None:
     subscriber.undeclare()
 
 
-ROLES = {
-    each.__name__: each
-    for each in (publish, subscribe, send, bring, zenoh_publish, zenoh_subscribe)
-}
+ROLES = {each.__name__: each for each in (make, publish, subscribe, zenoh_publish, zenoh_subscribe)}
 
 
 def measured(here: Host, there: Host, size: int, *, by_hand: bool) -> float:
@@ -153,10 +138,11 @@ def measured(here: Host, there: Host, size: int, *, by_hand: bool) -> float:
         return running[-1]
 
     try:
-        start(here, f"{prefix}publish")
         if not by_hand:
-            start(here, "send")
-            start(there, "bring")
+            for host, ends in ((here, (TOPIC, URL)), (there, (URL, TOPIC))):
+                host.run(sys.executable, own, "make", *size_and_count)
+                running.append(host.start("ipckit", "bridge", *ends))
+        start(here, f"{prefix}publish")
         consumer = start(there, f"{prefix}subscribe", stdout=subprocess.PIPE)
         assert consumer.stdout is not None  # noqa: S101
         consumer.stdout.readline()

@@ -15,6 +15,7 @@ import click
 from ipckit import bridge
 from ipckit._cli.options import Size, usage
 from ipckit._cli.output import DONE, ERROR, say
+from ipckit._core.allocator import keep_freed_memory
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def run(routes: Sequence[Route]) -> int:
     Raises:
         Abort: the user pressed Ctrl-C.
     """
+    keep_freed_memory()
     stops = _Stops()
     try:
         errors = asyncio.run(_run(routes, stops))
