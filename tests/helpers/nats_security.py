@@ -13,6 +13,17 @@ from typing import Any
 import pytest
 
 _NO_LIMIT = -1
+# Python 3.13 and later demand what RFC 5280 does.
+_EXTENSIONS_OF_CA = (
+    "basicConstraints=critical,CA:TRUE",
+    "keyUsage=critical,keyCertSign,cRLSign",
+    "subjectKeyIdentifier=hash",
+)
+_EXTENSIONS = (
+    "basicConstraints=CA:FALSE",
+    "authorityKeyIdentifier=keyid",
+    "subjectAltName=IP:127.0.0.1",
+)
 
 
 class Certificates:
@@ -30,21 +41,23 @@ class Certificates:
             pytest.skip("there is no openssl, which makes the certificates")
         self._directory = directory
         directory.mkdir()
-        self.ca, _ = self._made("ca")
+        # Without the extensions of the system's configuration.
+        (directory / "req.cnf").write_text("[req]\ndistinguished_name = name\n[name]\n")
+        self.ca, _ = self._made("ca", _EXTENSIONS_OF_CA)
 
     def issue(self, name: str) -> tuple[str, str]:
-        """Issue a certificate, and return the paths of the certificate and of its key."""
+        """Return the paths of a certificate and of its key."""
         key = str(Path(self.ca).with_suffix(".key"))
-        return self._made(
-            name, "-CA", self.ca, "-CAkey", key, "-addext", "subjectAltName=IP:127.0.0.1"
-        )
+        return self._made(name, _EXTENSIONS, "-CA", self.ca, "-CAkey", key)
 
-    def _made(self, name: str, *options: str) -> tuple[str, str]:
+    def _made(self, name: str, extensions: tuple[str, ...], *options: str) -> tuple[str, str]:
         cert, key = (str(self._directory / f"{name}.{end}") for end in ("pem", "key"))
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
-        command += ["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        command += ["-subj", f"/CN={name}", "-keyout", key, "-out", cert, *options]
-        subprocess.run(command, check=True, capture_output=True)
+        command = ["openssl", "req", "-config", str(self._directory / "req.cnf")]
+        command += ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", key, "-out", cert]
+        for each in extensions:
+            command += ["-addext", each]
+        subprocess.run([*command, *options], check=True, capture_output=True)
         return cert, key
 
 
