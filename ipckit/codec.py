@@ -4,11 +4,10 @@
 `Pickle` does, so it is used only if the caller names it.
 """
 
+from ipckit._payload.array_codecs import AnyShape, ArrayCodec
+from ipckit._payload.codec import Codec
 from ipckit._payload.codecs import (
-    AnyShape,
-    ArrayCodec,
     BytesCodec,
-    Codec,
     CtypesCodec,
     DescribedCodec,
     Msgpack,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         OpenOrCreateOptions,
         PeerGonePolicy,
     )
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._payload.types import PayloadType
     from ipckit.errors import IpcError
 

@@ -12,14 +12,15 @@ from ipckit._channel.results import undecodable
 from ipckit._core.arguments import int_argument
 from ipckit._core.cached import cached_property
 from ipckit._core.lazy_numpy import np
-from ipckit._payload.codecs import ArrayCodec, StructCodec
+from ipckit._payload.array_codecs import ArrayCodec
+from ipckit._payload.codecs import StructCodec
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ipckit._channel.kind import Kind
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._payload.structs import Struct
 
     Shape = int | tuple[int, ...]

@@ -16,7 +16,7 @@ from ipckit.errors import Corrupt, LayoutMismatch
 if TYPE_CHECKING:
     from ipckit._channel.kind import Kind
     from ipckit._channel.shape import Shape
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 _FULL: Final = (
     "in a container, /dev/shm often has 64 MB: use docker run --shm-size=1g, or an emptyDir of "

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from ipckit._channel.memory import NewMemory
     from ipckit._channel.options import HandleOptions, OpenOptions, PeerGonePolicy
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 H = TypeVar("H")
 

@@ -10,7 +10,7 @@ from ipckit._core.arguments import int_argument
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 _SIZE_MAX: Final = 2**40 - 1
 DEFAULT_SIZE: Final = 1 << 24

@@ -10,7 +10,7 @@ from ipckit._payload.codecs import CtypesCodec, DescribedCodec, Msgpack, StructC
 from ipckit._payload.meaning import ctypes_fields
 
 if TYPE_CHECKING:
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 
 def fingerprint_of(codec: Codec[Any]) -> int:

@@ -16,7 +16,7 @@ from ipckit.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._payload.structs import Struct
     from ipckit._payload.types import AnyPayload, TypeMap
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._payload.types import AnyPayload, PayloadType
 
 _DEFAULT_SIZE: Final = 8192

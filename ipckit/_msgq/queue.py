@@ -18,7 +18,7 @@ from ipckit.errors import IpcError, LayoutMismatch, Removed, WouldBlock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._payload.types import AnyPayload
 
 

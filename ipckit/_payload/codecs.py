@@ -7,30 +7,20 @@
 from __future__ import annotations
 
 import ctypes
-import errno
-import hashlib
 import json
-import struct
 import sys
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final, overload
 
 from ipckit._core.lazy_numpy import is_dtype, is_scalar_type, np
 from ipckit._core.public import public
-from ipckit._native import Record, record_from_bytes
-from ipckit._payload.dtypes import (
-    byte_view,
-    check_array,
-    check_dtype,
-    describe_dtype,
-    dtype_text,
-    same_dtype,
-)
+from ipckit._native import record_from_bytes
+from ipckit._payload.array_codecs import ArrayCodec
+from ipckit._payload.codec import Codec, TypeCodec, digest
+from ipckit._payload.dtypes import byte_view, check_array
 from ipckit._payload.meaning import describe_ctypes, describe_msgspec
 from ipckit._payload.structs import Struct
-from ipckit.errors import LayoutMismatch
 
 if TYPE_CHECKING:
     import msgspec
@@ -44,83 +34,11 @@ MsgspecT = TypeVar("MsgspecT", bound="msgspec.Struct")
 ScalarT = TypeVar("ScalarT", bound="np.generic")
 
 
-_WORD: Final = 8  # bytes of a number in the head of an array of any shape
-_MOST_DIMENSIONS: Final = 64  # of a numpy array
-
-
-@public("ipckit.codec")
-class Codec(ABC, Generic[T]):
-    """Encodes values of one type as bytes, and decodes the bytes.
-
-    Subclass it for a type of your own, and set the four attributes.
-
-    Attributes:
-        size: the bytes of each encoded value; None if values have different sizes.
-        accepts: the class whose instances `encode` takes.
-        fingerprint: a short text that is equal in two programs if they agree about the bytes.
-        name: the payload type's name, for messages.
-
-    Example:
-        >>> from ipckit import Channel, Codec
-        >>> class Celsius(Codec[float]):
-        ...     size, accepts, fingerprint, name = 4, float, "celsius of 4 bytes", "celsius"
-        ...     def encode(self, value: float) -> bytes:
-        ...         return round(value * 1000).to_bytes(4, "little", signed=True)
-        ...     def decode(self, data: bytes) -> float:
-        ...         return int.from_bytes(data, "little", signed=True) / 1000
-        >>> with Channel.create(type=Celsius()) as channel:
-        ...     channel.send(-12.5)
-        ...     channel.receive()
-        -12.5
-    """
-
-    size: int | None
-    accepts: type
-    fingerprint: str
-    name: str
-
-    @abstractmethod
-    def encode(self, value: T) -> Buffer:
-        """Encode a value.
-
-        Returns:
-            An object with the buffer protocol, C-contiguous. It may share the value's memory. Its
-            length is ``memoryview(result).nbytes``.
-
-        Raises:
-            TypeError: the value is not of this codec's type.
-        """
-
-    @abstractmethod
-    def decode(self, data: bytes) -> T:
-        """Decode bytes to a value, which shares no memory with them unless it is the bytes.
-
-        Raises:
-            LayoutMismatch: the bytes are not such a value; its ``raw`` is the bytes.
-        """
-
-    def _refuse(self, value: object) -> NoReturn:
-        cls = type(value)
-        given, wanted = cls.__name__, self.name
-        if given == wanted:
-            given = f"{cls.__module__}.{cls.__qualname__}"
-            wanted = f"{self.accepts.__module__}.{self.accepts.__qualname__}"
-        if given == wanted:
-            given = f"another class of that name (expected the fingerprint {self.fingerprint})"
-        message = f"the payload must be {wanted}, not {given}"
-        raise TypeError(message)
-
-    def _mismatch(self, data: bytes, why: str) -> LayoutMismatch:
-        error = LayoutMismatch(f"expected {self.name}: {why}", errno=errno.EBADMSG)
-        error.raw = bytes(data)
-        return error
-
-
-class _OneType(Codec[T]):
-    """A codec of one class or dtype, which is also what its pickle contains."""
+class _ClassCodec(TypeCodec[T]):
+    """A codec of the instances of one class."""
 
     def __init__(self, payload: Any) -> None:
-        self._payload = payload
+        super().__init__(payload)
         self._same: weakref.WeakSet[type] = weakref.WeakSet()  # classes that are the same type
 
     def _check_class(self, value: object) -> None:
@@ -145,9 +63,6 @@ class _OneType(Codec[T]):
         except TypeError:
             return False
         return type(codec) is type(self) and codec.fingerprint == self.fingerprint
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self._payload,))
 
 
 class _Plain(Codec[T]):
@@ -323,7 +238,7 @@ class StrCodec(_Plain[str]):
 
 @public("ipckit.codec")
 @final
-class StructCodec(_OneType[StructT]):
+class StructCodec(_ClassCodec[StructT]):
     """Sends a `Struct` without encoding it, because it exports its own bytes.
 
     The messages of a struct with a flexible array member have different sizes.
@@ -363,13 +278,9 @@ class StructCodec(_OneType[StructT]):
         return record_from_bytes(cast("type[StructT]", self.accepts), data)
 
 
-def _hash(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
 @public("ipckit.codec")
 @final
-class CtypesCodec(_OneType[CtypesT]):
+class CtypesCodec(_ClassCodec[CtypesT]):
     """Sends a ctypes Structure or Union that contains no addresses.
 
     Raises:
@@ -390,7 +301,7 @@ class CtypesCodec(_OneType[CtypesT]):
         self.size = ctypes.sizeof(payload)
         self.accepts = payload
         self.name = payload.__name__
-        self.fingerprint = _hash(describe_ctypes(payload, self.name), self.size)
+        self.fingerprint = digest(describe_ctypes(payload, self.name), self.size)
 
     def encode(self, value: CtypesT) -> CtypesT:
         """Return the value itself.
@@ -414,165 +325,7 @@ class CtypesCodec(_OneType[CtypesT]):
 
 @public("ipckit.codec")
 @final
-class ArrayCodec(_OneType["NDArray[Any]"]):
-    """Sends one-dimensional numpy arrays of one dtype and any length.
-
-    If the dtype has a shape, such as ``np.dtype((np.uint8, (1080, 1920, 3)))``, it sends arrays of
-    that shape only. `AnyShape` sends arrays of any shape, with their shape.
-
-    `encode` also takes a single record (a numpy scalar), and what numpy can read without a copy or
-    a conversion: a buffer of numbers such as an `array.array` or a memoryview, a pandas Series (its
-    values, without the index), or an Arrow array. It never casts: an array of another dtype raises
-    TypeError.
-
-    Attributes:
-        dtype: the dtype from which the codec was created.
-
-    Raises:
-        TypeError: the dtype holds Python objects, or has no size.
-
-    Example:
-        >>> import numpy as np
-        >>> from ipckit import codec
-        >>> floats = codec.ArrayCodec(np.dtype(float))
-        >>> floats.decode(bytes(floats.encode(np.array([1.5, 2.5]))))
-        array([1.5, 2.5])
-    """
-
-    def __init__(self, payload: np.dtype[Any]) -> None:
-        super().__init__(payload)
-        self.dtype = payload
-        check_dtype(payload)
-        self.size = payload.itemsize if payload.shape else None
-        self.accepts = np.ndarray
-        self.name = f"array of {dtype_text(payload)}"
-        self.fingerprint = _hash(describe_dtype(payload))
-
-    def encode(self, value: Any) -> Buffer:
-        """Return the array's bytes. It copies only an array that is not C-contiguous.
-
-        Raises:
-            TypeError: the value is not an array of this dtype and shape, or it is of a subclass,
-                such as a masked array.
-        """
-        value = self.array_of(value)
-        shape, dtype = self._payload.shape, self._payload.base
-        wrong = value.shape != shape if shape else value.ndim > 1
-        if wrong or not same_dtype(value.dtype, dtype):
-            wanted = self.name if shape else f"one-dimensional {self.name}"
-            given = f"{dtype_text(value.dtype)} of shape {value.shape}"
-            message = f"the payload must be {wanted}, not {given}"
-            if not shape and value.ndim > 1 and same_dtype(value.dtype, dtype):
-                message += (
-                    "; codec.AnyShape sends the shape too, a dtype with a shape fixes it, and "
-                    "array.ravel() leaves it out"
-                )
-            raise TypeError(message)
-        return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-
-    def array_of(self, value: Any) -> NDArray[Any]:
-        """Return a value as an array; not a copy of it, if it is a buffer.
-
-        Raises:
-            TypeError: it has no numbers, or its class means more than them, such as a mask.
-        """
-        if not isinstance(value, (np.ndarray, np.generic)):
-            if isinstance(value, Record):
-                self._refuse(value)
-            if getattr(value, "null_count", 0):  # of an Arrow array
-                message = "the payload has nulls, which an array can't have; fill them first"
-                raise TypeError(message)
-            known = hasattr(value, "__array__") or hasattr(value, "__array_interface__")
-            try:
-                value = np.asarray(value if known else memoryview(value))
-            except (TypeError, ValueError):
-                self._refuse(value)
-        array = cast("NDArray[Any]", value)
-        check_array(array)
-        return array
-
-    def decode(self, data: bytes) -> NDArray[Any]:
-        """Create a writable array that owns a copy of the bytes.
-
-        Raises:
-            LayoutMismatch: the number of bytes does not fit the dtype.
-        """
-        dtype = self._payload
-        if self.size not in {None, len(data)}:
-            raise self._mismatch(data, f"the payload has {len(data)} bytes, not {self.size}")
-        if len(data) % dtype.itemsize:
-            why = f"{len(data)} bytes are not a multiple of {dtype.itemsize}"
-            raise self._mismatch(data, why)
-        found = np.frombuffer(data, dtype.base).copy()
-        return found.reshape(dtype.shape) if dtype.shape else found
-
-
-@public("ipckit.codec")
-@final
-class AnyShape(_OneType["NDArray[Any]"]):
-    """Sends numpy arrays of one dtype and any shape, with their shape.
-
-    The bytes of the array follow the number of its dimensions and the length of each, as 64-bit
-    integers of this machine. A C program must know that; `ArrayCodec` sends only the numbers.
-
-    Args:
-        dtype: the dtype of the arrays.
-
-    Raises:
-        TypeError: the dtype holds Python objects, or has no size.
-
-    >>> import numpy as np
-    >>> from ipckit import Channel, codec
-    >>> with Channel.create(type=codec.AnyShape(np.dtype(float))) as channel:
-    ...     channel.send(np.ones((2, 3)))
-    ...     channel.receive().shape
-    (2, 3)
-    """
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        dtype = np.dtype(dtype)
-        super().__init__(dtype)
-        self._numbers = ArrayCodec(dtype.base)
-        self.dtype = dtype.base
-        self.size = None
-        self.accepts = np.ndarray
-        self.name = f"array of {dtype_text(dtype.base)} of any shape"
-        self.fingerprint = _hash("any shape", describe_dtype(dtype.base))
-
-    def encode(self, value: Any) -> bytes:
-        """Return the array's shape and bytes.
-
-        Raises:
-            TypeError: the value is not an array of this dtype, or it is of a subclass, such as a
-                masked array.
-        """
-        array = self._numbers.array_of(value)
-        head = struct.pack(f"={array.ndim + 1}q", array.ndim, *array.shape)
-        return b"".join((head, self._numbers.encode(np.ascontiguousarray(array).reshape(-1))))
-
-    def decode(self, data: bytes) -> NDArray[Any]:
-        """Create a writable array that owns a copy of the bytes.
-
-        Raises:
-            LayoutMismatch: the bytes are not a shape and as many numbers.
-        """
-        view = memoryview(data)
-        try:
-            (count,) = struct.unpack_from("=q", view)
-            if not 0 <= count <= _MOST_DIMENSIONS:
-                raise ValueError(count)  # noqa: TRY301
-            shape = struct.unpack_from(f"={count}q", view, _WORD)
-            numbers = np.frombuffer(view[_WORD * (count + 1) :], self.dtype)
-            if min(shape, default=0) < 0:
-                raise ValueError(shape)  # noqa: TRY301
-            return numbers.reshape(shape).copy()
-        except (struct.error, ValueError):
-            raise self._mismatch(data, f"{len(data)} bytes are not a shape and its items") from None
-
-
-@public("ipckit.codec")
-@final
-class Msgpack(_OneType[MsgspecT]):
+class Msgpack(_ClassCodec[MsgspecT]):
     """Sends a `msgspec.Struct` as MessagePack.
 
     Raises:
@@ -604,7 +357,7 @@ class Msgpack(_OneType[MsgspecT]):
         schema = msgspec.json.schema(payload, schema_hook=lambda kind: {"type": kind.__qualname__})
         text = json.dumps(schema, sort_keys=True, default=repr)
         beside = describe_msgspec(payload)
-        self.fingerprint = _hash(text, beside) if beside else _hash(text)
+        self.fingerprint = digest(text, beside) if beside else digest(text)
 
     def encode(self, value: MsgspecT) -> bytes:
         """Encode the value as MessagePack.

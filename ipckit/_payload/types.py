@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from typing_extensions import TypeVar
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
     T = TypeVar("T", default=bytes)
     V = TypeVar("V", default=bytes)

@@ -23,7 +23,7 @@ from ipckit._payload.structs import Struct
 from ipckit._rpc.values import array_key, dtype_key, dtype_of, struct_key
 
 if TYPE_CHECKING:
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 # A word such as "int", or a list of a word and its arguments: ["dict", "str", ["array", "<f8"]].
 Description: TypeAlias = Any

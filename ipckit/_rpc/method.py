@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.msgpack import decode, encode
 
-from ipckit._payload.codecs import Codec, codec_for
+from ipckit._payload.codec import Codec
+from ipckit._payload.codecs import codec_for
 from ipckit._rpc.description import describe
 from ipckit._rpc.rebuilding import rebuild
 from ipckit._rpc.values import decoded, decoder_of, encoded

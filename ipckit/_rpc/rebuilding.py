@@ -27,7 +27,7 @@ from ipckit._rpc.values import array_of, dtype_of, loaded_struct, struct_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._rpc.description import Description
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._rpc.description import Description, TypeTable
 
 _PLACE = re.compile(r" - at `\$(?:\[(\d+)\]|\.([^.\[`]+))?([^`]*)`$")

@@ -34,7 +34,7 @@ from ipckit.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 P = ParamSpec("P")
 R = TypeVar("R")

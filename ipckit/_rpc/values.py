@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Buffer
 
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 _ARRAY: Final = 1  # an extension with the key of the dtype, the shape and the number of the part
 _STRUCT: Final = 2  # an extension with the fingerprint, and then the bytes

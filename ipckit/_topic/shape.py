@@ -21,7 +21,7 @@ from ipckit._channel.shape import (
 from ipckit._topic.options import checked_number
 
 if TYPE_CHECKING:
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
 
 # A long message has a block of its own. With two more than the capacity, a publisher writes the
 # next message while a subscriber has a view of the last one.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ipckit._channel.in_place import Loan
     from ipckit._channel.options import HandleOptions, OpenOptions, PeerGonePolicy
-    from ipckit._payload.codecs import Codec
+    from ipckit._payload.codec import Codec
     from ipckit._payload.types import PayloadType
     from ipckit._topic.facts import FullPolicy, TopicPublisher, TopicSubscriber
     from ipckit._topic.options import AnonymousOptions, CreateOptions, OpenOrCreateOptions
