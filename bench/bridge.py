@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,8 +60,7 @@ def produce(size: str, count: str) -> None:
         while left > 0:
             channel.send_many(records[: min(left, 1024)])
             left -= 1024
-        while True:
-            time.sleep(1)  # do not leave the block, because its end may remove the channel
+        signal.pause()  # do not leave the block, because its end may remove the channel
 
 
 def consume(size: str, count: str) -> None:

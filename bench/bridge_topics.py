@@ -8,6 +8,7 @@ copies each message to bytes.
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def publish(size: int, count: int) -> None:
     else:
         for _ in range(count):
             topic.publish(data)
-    time.sleep(3600)
+    signal.pause()  # until the bench kills this process
 
 
 def subscribe(size: int, count: int) -> None:
@@ -98,7 +99,7 @@ def zenoh_publish(size: int, count: int) -> None:
     time.sleep(WARM_UP)
     for _ in range(count):
         publisher.put(data)
-    time.sleep(3600)
+    signal.pause()  # until the bench kills this process
 
 
 def zenoh_subscribe(size: int, count: int) -> None:

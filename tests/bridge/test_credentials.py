@@ -29,7 +29,7 @@ class Guarded:
         directory: the directory for its files.
 
     Attributes:
-        operator: the operator who has signed the credentials.
+        operator: the operator; it signs the credentials.
         certificates: the authority that has signed the certificates.
         server: the server.
         options: the options with which a bridge may connect.

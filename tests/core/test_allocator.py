@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from ipckit._core.allocator import keep_freed_memory
 
 pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's"
@@ -40,6 +43,11 @@ def page_faults(mode: str, **variables: str) -> int:
 
 def test_freed_memory_is_used_again() -> None:
     assert page_faults("keep") < page_faults("as it is") / 10
+
+
+def test_a_c_library_without_mallopt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    keep_freed_memory()
 
 
 def test_the_users_own_settings_stay() -> None:
