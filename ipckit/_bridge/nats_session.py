@@ -334,6 +334,17 @@ def _message_of_os_error(exc: OSError) -> str:
     return os.strerror(exc.errno or 0)  # asyncio's own message only names the address
 
 
+def _note_tls(client: Any) -> None:
+    """Let asyncio's protocol know that the connection uses TLS, which nats-py does not tell it.
+
+    Otherwise asyncio logs a warning when the server closes the connection, and the command prints
+    it. Neither package has a public name for this.
+    """
+    with suppress(AttributeError):
+        protocol = client._transport._io_writer.transport.get_protocol()
+        protocol._over_ssl = True
+
+
 def _refusal_of_tls(client: Any) -> str:
     """Return why the TLS handshake with the server failed; "" if it did not, or if unknown.
 
@@ -398,6 +409,8 @@ async def nats_session(
     try:
         async with life:
             await session.connect(name, **given)
+            if tls is not None:
+                _note_tls(session.client)
             yield session
     except nats.errors.Error as exc:  # any call of nats-py can raise it
         raise EngineUnavailableError(session.last_error or message_of(exc)) from None

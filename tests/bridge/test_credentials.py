@@ -71,7 +71,7 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
 
 
 def test_channels_and_topics_with_certificates_and_credentials(
-    guarded: Guarded, near: Channel[str], ns: Namespace
+    guarded: Guarded, near: Channel[str], ns: Namespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = guarded.options
     with (
@@ -91,6 +91,7 @@ def test_channels_and_topics_with_certificates_and_credentials(
         bridge.wait_connected(timeout=LONG)
         here.publish("over TLS")
         assert messages.receive(timeout=LONG) == "over TLS"
+    assert caplog.messages == []  # asyncio logs a warning if it does not know of TLS
 
 
 def test_a_file_for_tls_is_enough_to_use_it(guarded: Guarded, near: Channel[str]) -> None:
