@@ -110,6 +110,11 @@ def _is_item(kind: Any) -> bool:
     return not ctype.flexible and not ctype.size % ctype.alignment
 
 
+def _is_unnamed(kind: Any) -> bool:
+    ctype = unwrapped(kind)
+    return isinstance(ctype, BitField) and not ctype.width
+
+
 def arrays(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     dims = st.lists(st.integers(1, 3), min_size=1, max_size=2)
     return st.tuples(items.filter(_is_item), dims).map(lambda made: Array[made[0], *made[1]])
@@ -142,7 +147,7 @@ def struct_types(draw: st.DrawFn, depth: int = 2, *, flexible: bool = True) -> S
     if not any(getattr(kind, "flexible", False) for kind in types.values()):
         rules["size"] = draw(st.sampled_from([0, 0, 0, 3, 17, 40, 200]))
     base = Union if union else Struct
-    if all(isinstance(kind, BitField) and not kind.width for kind in types.values()):
+    if all(_is_unnamed(kind) for kind in types.values()):
         types[f"m{next(NUMBER)}"] = structs.Int
     return StructType(f"S{next(NUMBER)}", (base,), {"__annotations__": types}, **rules)
 

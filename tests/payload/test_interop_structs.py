@@ -77,10 +77,14 @@ def test_a_declaration_reads_back_as_the_same_layout(struct: StructType) -> None
     assert [field[:3] for field in again.fields] == [field[:3] for field in struct.fields]
 
 
-def place(field: FieldInfo) -> tuple[object, ...]:
-    """Return where a field is. How many bytes hold a bit-field is up to the struct around it."""
+def place(field: FieldInfo) -> tuple[str, int, int]:
+    """Return a field's name, and its first bit and number of bits in the struct.
+
+    From which byte the bits of a bit-field are counted is up to the struct around it.
+    """
     name, offset, size = field[:3]
-    return (name, offset, size, None) if field.bits is None else (name, offset, None, field.bits)
+    first, width = field.bits or (0, 8 * size)
+    return name, 8 * offset + first, width
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
