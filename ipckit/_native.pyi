@@ -420,6 +420,7 @@ class OrderedBlock:
 SEM_T_SIZE: Final[int]
 SEM_VALUE_MAX: Final[int]
 SEM_NAME_MAX: Final[int]
+SEM_FILE_PREFIX: Final[str]
 SEM_CLOCK_IS_MONOTONIC: Final[int]
 
 def sem_create(name: str, mode: int, value: int, /) -> None: ...

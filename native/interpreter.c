@@ -9,13 +9,14 @@
 /* How many states were freed. An interpreter can have the address of an earlier one. */
 static uint64_t freed;
 
-/* The state of the interpreter that this thread used last. Each decoded message looks it up, so the model of
-   thread-local storage is the fast one. Its space is limited, but these are only 24 bytes. */
+/* The state of the interpreter that this thread used last, because each decoded message looks it up. It has no
+   tls_model("initial-exec"): musl does not load a module with it, and in glibc other libraries can have used up the
+   space for it. The default model is as fast here. */
 static _Thread_local struct {
     PyInterpreterState *interpreter;
     uint64_t freed;
     interpreter_state *state;
-} last __attribute__((tls_model("initial-exec")));
+} last;
 
 /* The state while an interpreter ends. It has no types, so no object is an instance of one. Never written. */
 static interpreter_state no_state;

@@ -89,8 +89,8 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         """Create a semaphore, which the handle owns.
 
         Args:
-            name: the name that finds it, such as ``"/gate"``, at most 251 bytes; by default a
-                random one that is free.
+            name: the name that finds it, such as ``"/gate"``, at most 251 bytes (255 with musl);
+                by default a random one that is free.
             value: the initial value, 0 to 2147483647.
             mode: permission bits, 0 to 0o777. The umask does not apply.
 
@@ -338,7 +338,7 @@ def _describe(name: Name) -> str:
 
 
 def _path(name: Name) -> str:
-    return f"{SHM}/sem.{name[1:]}"
+    return f"{SHM}/{native.SEM_FILE_PREFIX}{name[1:]}"
 
 
 def _unlink(name: Name) -> None:

@@ -18,8 +18,14 @@
    elsewhere, and with musl. */
 extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *) __attribute__((weak));
 
-/* The C library puts "sem." before the name. */
-#define SEM_NAME_MAX (NAME_MAX - 4)
+/* What the C library puts before the name in /dev/shm. musl puts nothing, so shared memory and a semaphore can't have
+   the same name there. */
+#ifdef __GLIBC__
+#define FILE_PREFIX "sem."
+#else
+#define FILE_PREFIX ""
+#endif
+#define SEM_NAME_MAX (NAME_MAX + 1 - (int)sizeof FILE_PREFIX)
 
 typedef struct {
     PyObject_HEAD
@@ -373,6 +379,7 @@ ipckit_add_posix_sem(PyObject *module)
     if (added < 0 || PyModule_AddIntConstant(module, "SEM_T_SIZE", sizeof(sem_t)) < 0
         || PyModule_AddIntConstant(module, "SEM_VALUE_MAX", SEM_VALUE_MAX) < 0
         || PyModule_AddIntConstant(module, "SEM_NAME_MAX", SEM_NAME_MAX) < 0
+        || PyModule_AddStringConstant(module, "SEM_FILE_PREFIX", FILE_PREFIX) < 0
         || PyModule_AddIntConstant(module, "SEM_CLOCK_IS_MONOTONIC", sem_clockwait != NULL) < 0) {
         return -1;
     }
