@@ -223,6 +223,14 @@ def serves(needed: str, promised: str) -> bool:
     return (libc, machine) == (libc2, machine2) and [*map(int, release)] <= [*map(int, release2)]
 
 
+def needs_static_tls(module: Path) -> bool:
+    """Return whether a module's thread-local variables must be in the block of the C library.
+
+    musl does not load such a module. glibc does until other libraries have used up the block.
+    """
+    return "STATIC_TLS" in run("readelf", "--dynamic", "--wide", module)
+
+
 def check_wheel(wheel: Path, platform: Platform) -> None:
     """Check that a wheel works on each system of the platform in its name.
 
@@ -241,6 +249,9 @@ def check_wheel(wheel: Path, platform: Platform) -> None:
     with tempfile.TemporaryDirectory() as empty:
         command = ("auditwheel", "show", "--json", "--ldpaths", empty, wheel)
         found = json.loads(run(sys.executable, "-m", *command))
+    with tempfile.TemporaryDirectory() as directory, zipfile.ZipFile(wheel) as archive:
+        if needs_static_tls(Path(archive.extract(modules[0], directory))):
+            raise BuildError(f"{wheel.name}: musl can't load thread-local variables of this model")
     if not serves(found["sym_tag"], platform.tag):
         raise BuildError(f"{wheel.name} uses symbols of {found['sym_tag']}")
     # zig calls musl libc.so. musl's loader is the C library itself, and loads no file of this name.

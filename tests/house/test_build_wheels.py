@@ -1,9 +1,13 @@
-"""tools/build_wheels.py: the names of wheels, and which platform serves which."""
+"""tools/build_wheels.py: the names of wheels, and what serves or loads which."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import build_wheels
 import pytest
+
+import ipckit._native as native
 
 PROMISED = "manylinux_2_28_x86_64"
 
@@ -31,3 +35,7 @@ def test_the_names_of_a_wheel(
     monkeypatch.setattr(build_wheels, "free_threaded", lambda: True)
     assert build_wheels.wheel_tag(platform).endswith(f"t-{platform.tag}")
     assert platform.multiarch in build_wheels.module_name(platform)
+
+
+def test_every_c_library_loads_the_module() -> None:
+    assert not build_wheels.needs_static_tls(Path(native.__file__))

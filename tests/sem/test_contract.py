@@ -17,6 +17,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from semaphore_files import semaphore_file
 
 import ipckit
 from ipckit import PosixSemaphore, SysVSemaphoreSet
@@ -67,7 +68,7 @@ class Kind:
     def mode(self, handle: Any) -> int:
         if self.sysv:
             return int(handle.stat().mode)
-        return Path(f"/dev/shm/sem.{handle.name[1:]}").stat().st_mode & 0o7777  # noqa: S108
+        return semaphore_file(handle.name).stat().st_mode & 0o7777
 
     @contextmanager
     def life(self, handle: Any) -> Generator[Any]:

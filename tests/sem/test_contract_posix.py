@@ -7,12 +7,12 @@ import os
 import socket
 import stat
 import struct
-from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import posix_ipc
 import pytest
+from semaphore_files import semaphore_file
 
 import ipckit
 from ipckit import PosixSemaphore, _native
@@ -58,10 +58,6 @@ NONE = [
 ]
 
 
-def path_of(name: str) -> Path:
-    return Path(f"/dev/shm/sem.{name[1:]}")  # noqa: S108 - where the C library keeps them
-
-
 # -- files that are not semaphores -----------------------------------------------------------------
 
 
@@ -102,17 +98,17 @@ def test_one_that_is_spoiled_in_use_is_corrupt(ns: Namespace, spawn: Callable[..
     """
     name = ns.name()
     with PosixSemaphore.create(name).lifetime():
-        child = spawn(dedent(code), name, str(path_of(name)))
+        child = spawn(dedent(code), name, str(semaphore_file(name)))
         assert child.result == ["sem_post", *["sem_wait"] * 3, "sem_getvalue"]
 
 
 def test_a_directory_a_link_a_pipe_and_a_socket_are_corrupt(ns: Namespace) -> None:
     name = ns.name()
-    path = path_of(name)
+    path = semaphore_file(name)
     with PosixSemaphore.create(ns.name()).lifetime() as other:
         makers: list[Callable[[], object]] = [
             path.mkdir,
-            lambda: path.symlink_to(path_of(other.name)),
+            lambda: path.symlink_to(semaphore_file(other.name)),
             lambda: os.mkfifo(path),
         ]
         for make in makers:
@@ -150,7 +146,7 @@ def test_a_value_out_of_range_makes_nothing(ns: Namespace, value: int) -> None:
     name = ns.name()
     with pytest.raises(ipckit.InvalidArgument, match=f"value must be 0 to .*, not {value}"):
         PosixSemaphore.create(name, value)
-    assert not path_of(name).exists()
+    assert not semaphore_file(name).exists()
 
 
 def test_its_value_cannot_be_set(ns: Namespace) -> None:
@@ -178,7 +174,7 @@ def test_a_name_has_at_most_251_bytes(length: int, fits: bool) -> None:  # noqa:
     name = "/" + f"ipckit-test-{os.getpid()}-".ljust(length, "x")
     if fits:
         with PosixSemaphore.create(name).lifetime() as sem:
-            assert path_of(name).exists()
+            assert semaphore_file(name).exists()
             assert sem.name == name
         return
     calls: list[Callable[[str], object]] = [
@@ -218,7 +214,7 @@ def test_an_owner_does_not_unlink_what_another_made_under_its_name(ns: Namespace
         first.acquire(timeout=0)  # the first lives on without a name
         assert (first.value, second.value) == (0, 5)
         assert first.owner
-    assert path_of(name).exists()
+    assert semaphore_file(name).exists()
     with PosixSemaphore.open(name).lifetime() as found:
         assert found.value == 5
     second.unlink()
@@ -284,7 +280,7 @@ def test_it_leaves_no_descriptor_open(ns: Namespace) -> None:
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with PosixSemaphore.create(ns.name()).lifetime() as sem:
         assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
-        assert stat.S_IMODE(path_of(sem.name).stat().st_mode) == 0o600
+        assert stat.S_IMODE(semaphore_file(sem.name).stat().st_mode) == 0o600
 
 
 def test_deadlines_are_on_the_monotonic_clock() -> None:

@@ -17,6 +17,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from semaphore_files import semaphore_file
 
 import ipckit
 from ipckit import PosixSemaphore, SemOp, SysVSemaphoreSet, _native
@@ -569,7 +570,7 @@ def test_open_posix_sem_unlink_the_name_goes_and_the_semaphore_stays(
 
 @pytest.mark.usefixtures("root")
 def test_open_posix_sem_unlink_3_eacces(gate: PosixSemaphore, spawn: Callable[..., Child]) -> None:
-    gate_path = Path(f"/dev/shm/sem.{gate.name[1:]}")  # noqa: S108
+    gate_path = semaphore_file(gate.name)
     gate_path.chmod(0o666)
     code = """
         with PosixSemaphore.open(args[0]).lifetime() as made:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from script_runs import Done, Scripts, fails, misused, quiet
+from semaphore_files import semaphore_file
 
 import ipckit
 from ipckit import PosixSemaphore, PosixSharedMemory, SysVSemaphoreSet, SysVSharedMemory
@@ -57,7 +58,7 @@ class Kind:
 
     def remove(self) -> None:
         for name in self._posix:
-            Path(f"/dev/shm/sem.{name[1:]}").unlink(missing_ok=True)  # noqa: S108
+            semaphore_file(name).unlink(missing_ok=True)
 
 
 PARTS = ("empty", "full", "mutex")
