@@ -53,7 +53,7 @@ attempt_until(queue_call *call, const struct timespec *realtime_deadline)
 static ssize_t
 attempt_now(queue_call *call)
 {
-    static const struct timespec past = {0, 0};
+    struct timespec past = {0, 0}; /* not static const: qemu-user writes to it, and would fail with EFAULT */
     ssize_t result = attempt_until(call, &past);
     if (result < 0 && (errno == ETIMEDOUT || errno == EINTR)) {
         errno = EAGAIN; /* the kernel was about to sleep */
