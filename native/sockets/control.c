@@ -146,6 +146,16 @@ typedef struct {
     PyObject *owner; /* of the descriptors */
 } reception;
 
+/* In musl, the macro compares a size with a difference of pointers, which clang warns about. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare"
+static struct cmsghdr *
+next_header(struct msghdr *message, struct cmsghdr *header)
+{
+    return CMSG_NXTHDR(message, header);
+}
+#pragma GCC diagnostic pop
+
 /* Gives the bytes and the descriptors an owner: 0, or -1 with an exception set and the descriptors
    closed. Frees the buffer. */
 static int
@@ -153,7 +163,7 @@ own_received(unix_object *self, reception *got, unix_buffer *buffer, ssize_t siz
 {
     got->control_found = (control_data){.fds = got->fds};
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&got->message); header != NULL;
-         header = CMSG_NXTHDR(&got->message, header)) {
+         header = next_header(&got->message, header)) {
         read_control(header, &got->control_found);
     }
     self->last_size = size;
