@@ -33,7 +33,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     "memfd",
     "socket",
 )
-# The names of files from glibc's sem_open(3) begin with it.
+# The names of files from glibc's sem_open(3) begin with it. Those of musl have no prefix: nothing
+# tells them from shared memory.
 SEMAPHORE_PREFIX: Final = "sem."
 # What precedes an object's name in the name of its file, for the kinds that add something.
 FILE_PREFIXES: Final[dict[Kind, str]] = {

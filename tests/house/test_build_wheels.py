@@ -39,3 +39,14 @@ def test_the_names_of_a_wheel(
 
 def test_every_c_library_loads_the_module() -> None:
     assert not build_wheels.needs_static_tls(Path(native.__file__))
+
+
+def test_thread_local_variables_that_musl_refuses_are_found(tmp_path: Path) -> None:
+    source = tmp_path / "static.c"
+    source.write_text(
+        '_Thread_local int value __attribute__((tls_model("initial-exec")));\n'
+        "int get(void) { return value; }\n"
+    )
+    built = source.with_suffix(".so")
+    build_wheels.run("cc", "-shared", "-fPIC", source, "-o", built)
+    assert build_wheels.needs_static_tls(built)
